@@ -1,0 +1,99 @@
+"""What a fault type is: one file with docs, detection, proposals and injection, and one record that names them.
+
+A fault type looks at a *site*: a guilty `Segment` (where the target introduces error) or the `Interface` (both models'
+inputs, outputs and preprocessing as a whole). `detect` yields suspicions with evidence; `propose` turns one into candidate
+edits, best first; nothing is changed or printed. The repair engine measures what each candidate does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from fetafix.edits import Edit
+from fetafix.graph.segment import Segment
+from fetafix.ir import Array, Graph
+
+Category = Literal["PP", "ID", "TSS", "WB", "LH", "CG", "QP", "DT", "OP", "VS", "ST"]
+Safety = Literal["safe", "review"]
+
+
+@dataclass(frozen=True, slots=True)
+class Suspicion:
+    """A fault type's claim about a site, before anything was tried.
+
+    target, source: node keys in the canonical graphs (None where the claim is about the interface).
+    confidence: 0 to 1, how specific the evidence is. evidence: plain numbers and strings for the report.
+    data: what `propose` needs and nobody else reads.
+    """
+
+    code: str
+    target: str | None
+    source: str | None
+    confidence: float
+    evidence: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    explanation: str = ""
+    data: Any = None
+
+
+@dataclass(frozen=True, eq=False)
+class Interface:
+    """The two models as a whole: for faults of preprocessing, inputs, outputs and batch.
+
+    source, target: canonical graphs. inputs, outputs: bound name pairs, target name → source name.
+    source_feeds: what the source's inputs get (its own preprocessing), by source name; target_feeds: what the target's
+      inputs get (its own preprocessing, the target's layout), by target name; one batch of a few samples.
+    expected: the source's outputs on source_feeds, by source output name.
+    preprocess: (source's, target's) preprocessing as plain dicts, or None where the user gave none.
+    run_target: runs an edited target graph on feeds (by target input names) → outputs by target output name;
+      raises FetafixError where it cannot run.
+    images: whether the primary input is an image batch.
+    extra_outputs: target outputs that are bound to nothing.
+    probes: facts measured natively, e.g. {"batch": {...}} from the determinism and batch probes.
+    """
+
+    source: Graph
+    target: Graph
+    inputs: Mapping[str, str]
+    outputs: Mapping[str, str]
+    source_feeds: Mapping[str, Array]
+    target_feeds: Mapping[str, Array]
+    expected: Mapping[str, Array]
+    run_target: Callable[[Graph, Mapping[str, Array]], Mapping[str, Array]]
+    preprocess: tuple[Mapping[str, Any] | None, Mapping[str, Any] | None] = (None, None)
+    images: bool = False
+    extra_outputs: tuple[str, ...] = ()
+    probes: Mapping[str, Any] = field(default_factory=dict)
+    tolerance: float = 1e-5
+
+
+Site = Segment | Interface
+Detect = Callable[[Any], Iterable[Suspicion]]
+Propose = Callable[[Any, Suspicion], Iterable[Sequence[Edit]]]
+
+
+class Inject(Protocol):
+    """Make the fault in a healthy graph. Shapes of all tensors are in `graph.shapes`.
+
+    Returns edits, or None where the graph has no place for the fault. The choice of place and of values comes from `rng`.
+    """
+
+    def __call__(self, graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class FaultType:
+    """One entry of the catalogue. `scope` says which kind of site its functions take."""
+
+    code: str
+    name: str
+    category: Category
+    detect: Detect
+    propose: Propose
+    inject: Inject
+    safety: Safety = "safe"
+    scope: Literal["segment", "interface"] = "segment"

@@ -1,0 +1,118 @@
+"""A guilty segment: the place between two anchors where the target introduces error, ready to be examined and healed.
+
+Everything a fault type may look at is here: both sub-graphs, the source's activations that feed them, what the source
+computes from them and what the target computes instead. `trial(edits)` tells in milliseconds what edits would do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from types import MappingProxyType
+
+import numpy as np
+
+from fetafix.edits import Edit
+from fetafix.ir import Array, Graph, Node
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a target tensor holds a source tensor's values: target = source.transpose(perm).reshape(shape of target).
+
+    `perm` None means no transposition; `reshaped` says that the shapes differ beyond the transposition.
+    """
+
+    perm: tuple[int, ...] | None = None
+    reshaped: bool = False
+
+    @property
+    def identity(self) -> bool:
+        """Whether both hold the values in the same order and shape."""
+        return self.perm is None and not self.reshaped
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A pair of tensors that carry the same values up to layout."""
+
+    target: str
+    source: str
+    layout: Layout = field(default_factory=Layout)
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """One target segment that introduces error, and its counterpart in the source.
+
+    target, source: sub-graphs from the anchors to the goal (their inputs are anchors; `target.shapes` and
+      `source.shapes` know every tensor's concrete shape on the batch used).
+    anchors: the tensors where both models still agree, upstream of the segment.
+    goal: the pair of tensors that should agree and do not.
+    feeds, source_feeds: the SOURCE's activations for the segment's inputs, in the target's and in the source's layout.
+    expected: the source's value of the goal, in the target's layout and shape; actual: what the target makes of `feeds`
+      (None where the segment cannot even run or gives another size; `failure` then says why).
+    error: relative L2 error of actual against expected (inf where it cannot run); tolerance: the local noise floor.
+    at_input: the segment reads a graph input of the target. at_output: its goal is a graph output of the target.
+    full: the whole canonical target graph, for edits that look beyond the segment.
+    """
+
+    target: Graph
+    source: Graph
+    anchors: tuple[Anchor, ...]
+    goal: Anchor
+    feeds: Mapping[str, Array]
+    source_feeds: Mapping[str, Array]
+    expected: Array
+    actual: Array | None
+    error: float
+    tolerance: float
+    full: Graph
+    run: Callable[[Graph, Mapping[str, Array], Sequence[str]], list[Array]]
+    failure: str = ""
+    at_input: bool = False
+    at_output: bool = False
+    pairs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @cached_property
+    def node(self) -> Node:
+        """The target node to blame: the one that differs from its twin, else the one that makes the goal."""
+        return self.target.producers[self.goal.target]
+
+    def trial(self, edits: Sequence[Edit]) -> float:
+        """Relative L2 error of the goal after the edits; inf where they do not fit or the segment cannot run."""
+        from fetafix.edits import apply
+        from fetafix.errors import FetafixError
+
+        try:
+            edited = apply(self.full, edits)
+            goal = self.goal.target
+            piece = edited.between(self.feeds, [goal])
+            missing = [n for n in piece.input_names if n not in self.feeds]
+            if missing:
+                return float("inf")
+            (value,) = self.run(piece, {n: self.feeds[n] for n in piece.input_names}, [goal])
+        except FetafixError:
+            return float("inf")
+        return relative_error(value, self.expected)
+
+    def healed(self, error: float) -> bool:
+        """Whether an error is within the segment's own noise."""
+        return error <= self.tolerance
+
+
+def relative_error(value: Array, expected: Array) -> float:
+    """‖value − expected‖₂ / ‖expected‖₂ in float64; inf for another shape or where one is not finite and the other is."""
+    if value.shape != expected.shape:
+        return float("inf")
+    a, b = np.asarray(value, np.float64).ravel(), np.asarray(expected, np.float64).ravel()
+    finite = np.isfinite(b)
+    if not np.array_equal(a[~finite], b[~finite], equal_nan=True):
+        return float("inf")
+    a, b = a[finite], b[finite]
+    if not np.isfinite(a).all():
+        return float("inf")
+    norm = float(np.linalg.norm(b))
+    diff = float(np.linalg.norm(a - b))
+    return diff / norm if norm > 0 else (0.0 if diff == 0 else float("inf"))

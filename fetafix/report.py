@@ -1,0 +1,178 @@
+"""The result records. `to_json(report)` is the JSON report; its schema carries a version.
+
+All records are frozen and hold plain data (no arrays, no models), so that every renderer works from the report alone.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any
+
+import msgspec
+
+SCHEMA_VERSION = 1
+
+
+class Verdict(StrEnum):
+    """The honest endings."""
+
+    EQUIVALENT = "equivalent"
+    DRIFTING = "drifting"
+    DIVERGENT = "divergent"
+    REPAIRED = "repaired"
+    PARTLY_REPAIRED = "partly_repaired"
+    UNDECIDED = "undecided"
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of all result records."""
+
+
+class TensorInfo(Record):
+    """One input or output of a model. Shape entries are int, a symbolic name, or null where unknown."""
+
+    name: str
+    dtype: str
+    shape: list[int | str | None] | None = None
+
+
+class ModelInfo(Record):
+    """A model file as it was found; `details` holds what the format tells (opset, producer, runtime version)."""
+
+    path: str
+    format: str
+    sha256: str = ""
+    inputs: list[TensorInfo] = []
+    outputs: list[TensorInfo] = []
+    details: dict[str, Any] = {}
+
+
+class OutputAgreement(Record):
+    """How one output of the target agrees with its twin of the source.
+
+    `max_abs`, `mean_abs`, `max_rel`, `mean_rel` in the output's own unit or relative to it; `sqnr_db` in decibel;
+    `noise_floor` is the largest absolute difference that harmless changes make in the source itself.
+    """
+
+    source: str
+    target: str
+    layout: list[int] | None = None
+    max_abs: float | None = None
+    mean_abs: float | None = None
+    max_rel: float | None = None
+    mean_rel: float | None = None
+    rel_l2: float | None = None
+    cosine: float | None = None
+    sqnr_db: float | None = None
+    noise_floor: float | None = None
+    tolerance: float | None = None
+    within: bool | None = None
+    nonfinite: int = 0
+
+
+class Agreement(Record):
+    """The agreement of two models over a set of samples. Label figures are null for models that are no classifiers.
+
+    The figures at this level are those of the primary output; `outputs` has one entry per bound pair.
+    """
+
+    samples: int = 0
+    top1: float | None = None
+    top1_bounds: tuple[float, float] | None = None
+    top5: float | None = None
+    kendall_tau: float | None = None
+    max_abs: float | None = None
+    mean_abs: float | None = None
+    max_rel: float | None = None
+    mean_rel: float | None = None
+    cosine: float | None = None
+    sqnr_db: float | None = None
+    noise_floor: float | None = None
+    tolerance: float | None = None
+    outputs: list[OutputAgreement] = []
+    mismatches: list[str] = []
+
+
+class Samples(Record):
+    """How many samples were used, and where they come from. `origin` says so when they are synthetic (weaker evidence)."""
+
+    search: int = 0
+    heldout: int = 0
+    origin: str = ""
+    skipped: list[str] = []
+    rounds: int = 1
+    stopped_early: bool = False
+
+
+class Finding(Record):
+    """One fault: what it is, where it enters (in both models' own names), and why that is believed."""
+
+    code: str
+    category: str
+    title: str
+    source_layer: str | None = None
+    target_layer: str | None = None
+    evidence: dict[str, Any] = {}
+    local_error: float | None = None
+    confidence: float = 0.0
+    explanation: str = ""
+
+
+class Repair(Record):
+    """One tried repair: the edits in words and data, what it did to the error, whether it was kept, and why."""
+
+    code: str
+    target_layer: str | None = None
+    edits: list[dict[str, Any]] = []
+    status: str = "rejected"
+    before: float | None = None
+    after: float | None = None
+    why: str = ""
+    id: str = ""
+
+
+class Output(Record):
+    """The repaired artifact."""
+
+    path: str
+    sha256: str
+
+
+class Report(Record):
+    """Everything a run found out."""
+
+    verdict: Verdict
+    reason: str
+    seed: int
+    samples: Samples
+    source: ModelInfo
+    target: ModelInfo
+    agreement: Agreement | None = None
+    after: Agreement | None = None
+    findings: list[Finding] = []
+    repairs: list[Repair] = []
+    output: Output | None = None
+    journal: str | None = None
+    gate: str = "labels"
+    passed: bool | None = None
+    notes: list[str] = []
+    timings: dict[str, float] = {}
+    command: str = "check"
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def exit_code(self) -> int:
+        """0 the gate passes; 1 the models disagree; 3 undecided."""
+        if self.verdict is Verdict.UNDECIDED:
+            return 3
+        return 0 if self.passed else 1
+
+
+def to_json(report: Report) -> str:
+    """The report as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(report), indent=2).decode()
+
+
+def from_json(text: str | bytes) -> Report:
+    """Read a report back. Raises msgspec.ValidationError where it does not fit the schema."""
+    return msgspec.json.decode(text, type=Report)
