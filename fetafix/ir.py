@@ -147,7 +147,7 @@ class Graph:
         nodes = tuple(n for n in self.nodes if id(n) in kept)
         made = {o for n in nodes for o in n.outputs}
         free = [t for t in dict.fromkeys(t for n in nodes for t in n.reads) if t not in made]
-        initializers = {t: self.initializers[t] for t in free if t in self.initializers and t not in stop}
+        initializers = {t: self.initializers[t] for t in free if t in self.initializers}
         known = {v.name: v for v in (*self.inputs, *self.outputs)}
         inputs = tuple(self._value(t, known) for t in free if t not in initializers)
         outputs = tuple(self._value(t, known) for t in ends)

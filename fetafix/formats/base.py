@@ -1,0 +1,78 @@
+"""What every format offers: recognise, open, run natively, lift to ONNX, write edits back.
+
+An `Artifact` lives in a worker process, beside its runtime; the parent holds only records. One module a format family
+implements `recognise(path) -> str | None` and `open(path, format, options) -> Artifact`; `fetafix.formats` dispatches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from fetafix.edits import Edit
+from fetafix.ir import Array
+from fetafix.report import ModelInfo
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOptions:
+    """How to open a model.
+
+    trust: code from the file may run. arch: "module:factory" for a bare state dict. threads: intra-op threads, 0 lets the
+    runtime choose. optimise: whether the runtime may optimise the graph (the noise floor runs both ways).
+    input_shapes: shapes to use where the format does not tell them, by input name (or "" for the only one).
+    """
+
+    trust: bool = False
+    arch: str | None = None
+    threads: int = 0
+    optimise: bool = True
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Lifted:
+    """An ONNX view of an artifact.
+
+    path: an ONNX file (the artifact itself where that is ONNX). names: node key in that file → the layer's native name,
+    for nodes whose ONNX name is not native already. notes: what a user should know about the lift.
+    """
+
+    path: Path
+    names: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """The outcome of a write-back. unsupported: (index of the edit, why it could not be written natively)."""
+
+    path: Path
+    unsupported: tuple[tuple[int, str], ...] = ()
+
+
+class Artifact(Protocol):
+    """An opened model in its own runtime."""
+
+    @property
+    def info(self) -> ModelInfo:
+        """Path, format, interface, details (sha256 is filled in by the dispatcher)."""
+        ...
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name. Raises RuntimeCrash with the runtime's message."""
+        ...
+
+    def lift(self, folder: Path, example: Mapping[str, Array]) -> Lifted:
+        """Write an ONNX view into `folder`; `example` is one small batch of valid inputs. Raises LiftError."""
+        ...
+
+    def write(self, edits: Sequence[Edit], out: Path, lifted: Path) -> Written:
+        """Apply edits (in terms of the lifted graph) natively and write the artifact to `out`.
+
+        Edits that cannot be expressed natively are skipped and listed. The artifact in memory stays as it was. Raises
+        OutputError where `out` cannot be written; a half-written file is never left behind.
+        """
+        ...
