@@ -1,0 +1,391 @@
+"""What a node really does: attributes with defaults filled in, paddings explicit, inputs and attributes on one footing.
+
+`canonical` gives a node's meaning as plain values, whatever operator version it is written in: defaults are those of
+the node's own opset, `auto_pad` becomes explicit pads by the known shapes, and constants that older versions hold as
+attributes and newer ones as inputs (Clip bounds, Pad amounts, axes) appear under one name. Settings that cannot matter
+are normalised away: a dilation of a one-wide kernel, `ceil_mode` where the extents divide, `count_include_pad` without
+pads, `nearest_mode` of a linear Resize, `pytorch_half_pixel` where no output is one pixel wide.
+
+`differences` compares two nodes attribute by attribute, axes through the layout permutation; `assign` is the way back:
+edits that give a node canonical values in the form its own operator version wants.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import onnx
+
+from fetafix.edits import Edit, SetAttribute, SetInput
+from fetafix.graph.twins import layout, twins
+from fetafix.ir import Body, Graph, Node
+
+__all__ = [
+    "SPATIAL", "assign", "canonical", "defaults", "differences", "layout", "same", "shape", "through", "twins",
+    "version",
+]
+
+Values = dict[str, Any]
+
+SPATIAL = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "ConvInteger", "QLinearConv"})
+_PER_AXIS = frozenset({
+    "Concat", "Gather", "GatherElements", "Split", "ArgMax", "ArgMin", "Softmax", "LogSoftmax", "Hardmax", "CumSum",
+    "LayerNormalization", "OneHot", "LpNormalization", "ScatterElements", "Compress", "QuantizeLinear",
+    "DequantizeLinear",
+})
+_REDUCTIONS = tuple(
+    f"Reduce{k}" for k in ("Mean", "Sum", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")
+)
+_INERT = frozenset({"momentum", "storage_order", "consumed_inputs", "is_test", "stash_type", "num_outputs"})
+_AS_INPUT = {"Squeeze": (13, 1), "Unsqueeze": (13, 1), "ReduceSum": (13, 1)}
+_REDUCE_AS_INPUT = 18
+
+
+@lru_cache(maxsize=512)
+def defaults(op: str, domain: str, version: int) -> Mapping[str, Any]:
+    """The default attribute values of an operator in an opset; {} for an operator ONNX does not know."""
+    try:
+        schema = onnx.defs.get_schema(op, version, domain)
+    except onnx.defs.SchemaError:
+        return {}
+    found: Values = {}
+    for name, attr in schema.attributes.items():
+        if attr.default_value.type:
+            value = onnx.helper.get_attribute_value(attr.default_value)
+            value = tuple(value) if isinstance(value, list) else value
+            found[name] = value.decode() if isinstance(value, bytes) else value
+    return found
+
+
+def version(graph: Graph, node: Node) -> int:
+    """The opset version a node is written in."""
+    return graph.opset.get(node.domain, graph.opset.get("", 1))
+
+
+def shape(graph: Graph, tensor: str) -> tuple[int, ...] | None:
+    """The concrete shape of a tensor, or None where a dimension is unknown."""
+    if tensor in graph.initializers:
+        return graph.initializers[tensor].shape
+    dims = graph.shapes.get(tensor)
+    if dims is None or not all(isinstance(d, int) for d in dims):
+        return None
+    return tuple(int(d) for d in dims if isinstance(d, int))
+
+
+def canonical(node: Node, graph: Graph) -> Values:
+    """A node's attributes with everything implicit made explicit; see the module docstring.
+
+    Keys are ONNX's attribute names. Tuples hold ints or floats; pads are (begin…, end…); axes are non-negative where
+    the rank is known; Clip-like operators (Clip, Relu) have float `min` and `max`.
+    """
+    values: Values = {**defaults(node.op, node.domain, version(graph, node)), **node.attrs}
+    values = {k: v for k, v in values.items() if k not in _INERT and not isinstance(v, Body)}
+    special = _SPECIAL.get(node.op)
+    if node.domain == "" and special is not None:
+        values = special(node, graph, values)
+    return values
+
+
+# ---------------------------------------------------------------- operators with kernels and pads
+
+
+def _spatial(node: Node, graph: Graph, values: Values) -> Values:
+    weight = graph.constant(node, 3 if node.op == "QLinearConv" else 1)
+    kernel = tuple(values.get("kernel_shape") or (weight.shape[2:] if weight is not None else ()))
+    if not kernel:
+        return values
+    n = len(kernel)
+    source, out = shape(graph, node.input(0)), shape(graph, node.key)
+    strides = tuple(values.get("strides") or (1,) * n)
+    dilations = tuple(values.get("dilations") or (1,) * n)
+    dilations = tuple(1 if k == 1 else d for k, d in zip(kernel, dilations, strict=True))
+    values |= {"kernel_shape": kernel, "strides": strides, "dilations": dilations}
+    if node.op == "ConvTranspose":
+        values["output_padding"] = tuple(values.get("output_padding") or (0,) * n)
+    pads = _explicit_pads(node, values, source, out)
+    if pads is not None:
+        values["pads"] = pads
+        values.pop("auto_pad", None)
+        values.pop("output_shape", None)
+    return _normalised_pooling(values, source)
+
+
+def _explicit_pads(
+    node: Node, values: Values, source: tuple[int, ...] | None, out: tuple[int, ...] | None
+) -> tuple[int, ...] | None:
+    """Pads (begin…, end…) of a kernel operator; formulas of the ONNX operator documentation; None where shapes lack."""
+    kernel, strides, dilations = values["kernel_shape"], values["strides"], values["dilations"]
+    auto, n = values.get("auto_pad", "NOTSET"), len(kernel)
+    if auto == "VALID":
+        return (0,) * (2 * n)
+    transposed = node.op == "ConvTranspose"
+    if auto == "NOTSET" and not (transposed and values.get("output_shape")):
+        return tuple(values.get("pads") or (0,) * (2 * n))
+    if source is None or out is None:
+        return None
+    begin, end = [], []
+    for i in range(n):
+        extent, size, made = (kernel[i] - 1) * dilations[i] + 1, source[2 + i], out[2 + i]
+        if transposed:
+            total = max(strides[i] * (size - 1) + values["output_padding"][i] + extent - made, 0)
+        else:
+            total = max((math.ceil(size / strides[i]) - 1) * strides[i] + extent - size, 0)
+        small, large = total // 2, total - total // 2
+        first_small = auto == "SAME_UPPER"
+        begin.append(small if first_small else large)
+        end.append(large if first_small else small)
+    return (*begin, *end)
+
+
+def _normalised_pooling(values: Values, source: tuple[int, ...] | None) -> Values:
+    """Switch off what cannot matter: ceil_mode where extents divide, count_include_pad without pads."""
+    pads, kernel = values.get("pads"), values["kernel_shape"]
+    if pads is not None and values.get("ceil_mode") and source is not None:
+        n, dilations = len(kernel), values["dilations"]
+        room = [source[2 + i] + pads[i] + pads[n + i] - (kernel[i] - 1) * dilations[i] - 1 for i in range(n)]
+        values["ceil_mode"] = int(any(r % s for r, s in zip(room, values["strides"], strict=True)))
+    if pads is not None and not any(pads) and not values.get("ceil_mode") and "count_include_pad" in values:
+        values["count_include_pad"] = 0
+    return values
+
+
+# ---------------------------------------------------------------- attributes that became inputs
+
+
+def _scalar(graph: Graph, node: Node, slot: int) -> float | None:
+    value = graph.constant(node, slot)
+    return float(value.reshape(-1)[0]) if value is not None and value.size == 1 else None
+
+
+def _clip(node: Node, graph: Graph, values: Values) -> Values:
+    if node.op == "Relu":
+        return {"min": 0.0, "max": math.inf}
+    largest = float(np.finfo(np.float32).max)
+    low, high = values.get("min"), values.get("max")
+    if version(graph, node) >= 11:
+        low, high = _scalar(graph, node, 1), _scalar(graph, node, 2)
+    return {
+        "min": -math.inf if low is None or low <= -largest else float(low),
+        "max": math.inf if high is None or high >= largest else float(high),
+    }
+
+
+def _pad(node: Node, graph: Graph, values: Values) -> Values:
+    dims, pads = shape(graph, node.input(0)), values.get("pads", values.pop("paddings", None))
+    values.setdefault("mode", "constant")
+    fill: Any = values.pop("value", 0.0)
+    if version(graph, node) >= 11:
+        given, axes = graph.constant(node, 1), graph.constant(node, 3)
+        pads = None if given is None else tuple(int(p) for p in given)
+        scalar = graph.constant(node, 2)
+        fill = float(scalar.reshape(-1)[0]) if scalar is not None and scalar.size else 0.0
+        if pads is not None and axes is not None and dims is not None:
+            spread = [0] * (2 * len(dims))
+            for i, axis in enumerate(int(a) % len(dims) for a in axes):
+                spread[axis], spread[len(dims) + axis] = pads[i], pads[len(axes) + i]
+            pads = tuple(spread)
+    if pads is not None:
+        values["pads"] = tuple(pads)
+    if values["mode"] == "constant":
+        values["value"] = float(fill)
+    return values
+
+
+def _axes(node: Node, graph: Graph, values: Values) -> Values:
+    axes = values.get("axes")
+    if node.input(1):
+        given = graph.constant(node, 1)
+        axes = None if given is None else tuple(int(a) for a in given.reshape(-1))
+    dims = shape(graph, node.input(0))
+    if dims is not None:
+        rank = len(dims) + (len(axes or ()) if node.op == "Unsqueeze" else 0)
+        if axes is None and node.op.startswith("Reduce") and not values.get("noop_with_empty_axes"):
+            axes = tuple(range(rank))
+        axes = None if axes is None else tuple(sorted(a % rank for a in axes))
+    if axes is not None:
+        values["axes"] = tuple(axes)
+    values.pop("noop_with_empty_axes", None)
+    return values
+
+
+def _axis(node: Node, graph: Graph, values: Values) -> Values:
+    dims = shape(graph, node.input(0))
+    if dims and isinstance(values.get("axis"), int):
+        values["axis"] = values["axis"] % len(dims)
+        flattening = node.op in ("Softmax", "LogSoftmax", "Hardmax") and version(graph, node) < 13
+        if flattening and math.prod(dims[values["axis"] + 1:]) > 1:
+            values["flattened"] = 1
+    return values
+
+
+def _reshape(node: Node, graph: Graph, values: Values) -> Values:
+    given = graph.constant(node, 1)
+    if given is not None:
+        values["shape"] = tuple(int(d) for d in given)
+    return values
+
+
+def _transpose(node: Node, graph: Graph, values: Values) -> Values:
+    dims = shape(graph, node.input(0))
+    if "perm" not in values and dims is not None:
+        values["perm"] = tuple(reversed(range(len(dims))))
+    return values
+
+
+# ---------------------------------------------------------------- resizing
+
+
+def _resize(node: Node, graph: Graph, values: Values) -> Values:
+    opset = version(graph, node)
+    found: Values = {"mode": values.get("mode", "nearest")}
+    found["mode"] = {"bilinear": "linear"}.get(found["mode"], found["mode"])
+    source, out = shape(graph, node.input(0)), shape(graph, node.key)
+    if node.op == "Upsample" or opset < 11:
+        found["coordinate_transformation_mode"], found["nearest_mode"] = "asymmetric", "floor"
+    else:
+        keys = ("coordinate_transformation_mode", "nearest_mode", "cubic_coeff_a", "exclude_outside", "antialias")
+        found |= {k: values[k] for k in keys if k in values}
+    if found["mode"] != "nearest":
+        found.pop("nearest_mode", None)
+    if found["mode"] != "cubic":
+        found.pop("cubic_coeff_a", None)
+    if found["mode"] == "nearest":
+        found.pop("exclude_outside", None)
+    if source is not None and out is not None:
+        resized = [o for i, o in zip(source, out, strict=True) if i != o]
+        if found["coordinate_transformation_mode"] == "pytorch_half_pixel" and 1 not in resized:
+            found["coordinate_transformation_mode"] = "half_pixel"
+        if all(o >= i for i, o in zip(source, out, strict=True)):
+            found.pop("antialias", None)
+        found["scales"] = _scales(node, graph, values) or tuple(o / i for i, o in zip(source, out, strict=True))
+    return found
+
+
+def _scales(node: Node, graph: Graph, values: Values) -> tuple[float, ...] | None:
+    """The scales as given (they may be fractional where output sizes are rounded), or None where sizes are given."""
+    if "scales" in values:
+        return tuple(values["scales"])
+    slot = 1 if node.op == "Upsample" or version(graph, node) < 11 else 2
+    given, dims = graph.constant(node, slot), shape(graph, node.input(0))
+    if given is None or dims is None or given.size != len(dims):
+        return None
+    return tuple(float(s) for s in given)
+
+
+def _batchnorm(node: Node, graph: Graph, values: Values) -> Values:
+    if version(graph, node) >= 9:
+        values.pop("spatial", None)
+    return values
+
+
+def _gemm(node: Node, graph: Graph, values: Values) -> Values:
+    if not node.input(2):
+        values.pop("beta", None)
+    return values
+
+
+_SPECIAL: dict[str, Callable[[Node, Graph, Values], Values]] = {
+    **dict.fromkeys(SPATIAL, _spatial),
+    **dict.fromkeys(_PER_AXIS, _axis),
+    **dict.fromkeys(("Squeeze", "Unsqueeze"), _axes),
+    **dict.fromkeys(_REDUCTIONS, _axes),
+    "Clip": _clip, "Relu": _clip, "Pad": _pad, "Reshape": _reshape, "Transpose": _transpose, "Flatten": _axis,
+    "Resize": _resize, "Upsample": _resize, "BatchNormalization": _batchnorm, "Gemm": _gemm,
+}
+
+
+# ---------------------------------------------------------------- comparing and setting
+
+
+def same(a: Any, b: Any) -> bool:
+    """Whether two attribute values mean the same; floats up to float32 rounding."""
+    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
+        return bool(np.array_equal(np.asarray(a), np.asarray(b)))
+    if isinstance(a, tuple) and isinstance(b, tuple):
+        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
+    if isinstance(a, float) or isinstance(b, float):
+        numbers = isinstance(a, int | float) and isinstance(b, int | float)
+        return numbers and (a == b or math.isclose(a, b, rel_tol=1e-6))
+    return bool(a == b)
+
+
+def through(name: str, value: Any, op: str, perm: Sequence[int]) -> Any:
+    """A source attribute value in the layout of a target that holds source.transpose(perm)."""
+    rank = len(perm)
+    if name == "axis" and isinstance(value, int) and op in _PER_AXIS and 0 <= value < rank:
+        return list(perm).index(value)
+    if name == "axes" and op != "Unsqueeze" and all(0 <= a < rank for a in value):
+        return tuple(sorted(list(perm).index(a) for a in value))
+    if name == "pads" and op == "Pad" and len(value) == 2 * rank:
+        return (*(value[p] for p in perm), *(value[rank + p] for p in perm))
+    if name == "scales" and len(value) == rank:
+        return tuple(value[p] for p in perm)
+    return value
+
+
+def differences(
+    target: Node, source: Node, target_graph: Graph, source_graph: Graph, perm: Sequence[int] | None = None
+) -> dict[str, tuple[Any, Any]]:
+    """Canonical attributes in which two nodes differ: name → (target's value, source's value in the target's layout).
+
+    `perm` says that the target's tensor is the source's, transposed by it. What only one side has pairs with None.
+    """
+    theirs = canonical(source, source_graph)
+    if perm is not None:
+        theirs = {k: through(k, v, source.op, perm) for k, v in theirs.items()}
+    ours = canonical(target, target_graph)
+    names = dict.fromkeys((*ours, *theirs))
+    return {n: (ours.get(n), theirs.get(n)) for n in names if not same(ours.get(n), theirs.get(n))}
+
+
+def assign(node: Node, graph: Graph, values: Mapping[str, Any]) -> list[Edit]:
+    """Edits that give a node canonical attribute values, as attributes or inputs, whichever its version wants.
+
+    Returns [] where the node's operator version cannot express a value.
+    """
+    edits: list[Edit] = []
+    for name, value in values.items():
+        made = _assign(node, graph, name, value)
+        if made is None:
+            return []
+        edits.extend(made)
+    return edits
+
+
+def _assign(node: Node, graph: Graph, name: str, value: Any) -> list[Edit] | None:
+    opset, key = version(graph, node), node.key
+    if node.op == "Relu" or name in ("flattened", "shape"):
+        return None
+    if node.op == "Clip" and name in ("min", "max"):
+        return _assign_bound(node, graph, name, value)
+    if node.op == "Pad" and name in ("pads", "value") and opset >= 11:
+        fill = graph.constant(node, 2)
+        dtype = np.float32 if fill is None else fill.dtype
+        if name == "value":
+            return [SetInput(key, 2, np.asarray(value, dtype))]
+        drop: list[Edit] = [SetInput(key, 3, None)] if node.input(3) else []
+        return [SetInput(key, 1, np.asarray(value, np.int64)), *drop]
+    if name == "axes" and opset >= _AS_INPUT.get(node.op, (_REDUCE_AS_INPUT, 1))[0]:
+        return [SetInput(key, 1, np.asarray(value, np.int64))]
+    if node.op in ("Resize", "Upsample"):
+        if node.op == "Upsample" or opset < 11 or name == "scales":
+            return None
+        return [SetAttribute(key, name, value)]
+    if name == "pads" and node.op in SPATIAL and "auto_pad" in node.attrs:
+        return [SetAttribute(key, "auto_pad", None), SetAttribute(key, "pads", value)]
+    return [SetAttribute(key, name, value)]
+
+
+def _assign_bound(node: Node, graph: Graph, name: str, value: float | None) -> list[Edit]:
+    unbounded = value is None or math.isinf(value)
+    if version(graph, node) < 11:
+        return [SetAttribute(node.key, name, None if unbounded else value)]
+    slot = 1 if name == "min" else 2
+    if unbounded:
+        return [SetInput(node.key, slot, None)]
+    kept = graph.constant(node, 3 - slot)
+    return [SetInput(node.key, slot, np.asarray(value, np.float32 if kept is None else kept.dtype))]
