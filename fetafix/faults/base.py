@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import permutations
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from fetafix.edits import Edit
-from fetafix.graph.segment import Segment
+from fetafix.edits import Edit, apply
+from fetafix.errors import FetafixError
+from fetafix.graph.segment import Segment, relative_error
 from fetafix.ir import Array, Graph
 
 Category = Literal["PP", "ID", "TSS", "WB", "LH", "CG", "QP", "DT", "OP", "VS", "ST"]
@@ -70,6 +72,28 @@ class Interface:
     probes: Mapping[str, Any] = field(default_factory=dict)
     tolerance: float = 1e-5
 
+    def trial(self, edits: Sequence[Edit], feeds: Mapping[str, Array] | None = None) -> float:
+        """Largest relative L2 error of a bound output after the edits; inf where they do not fit or it cannot run.
+
+        feeds: what the edited target gets, by target input name; `target_feeds` by default.
+        """
+        try:
+            values = self.run_target(apply(self.target, edits), self.target_feeds if feeds is None else feeds)
+        except FetafixError:
+            return float("inf")
+        bound = [(values.get(t), self.expected.get(s)) for t, s in self.outputs.items()]
+        return max((layout_blind_error(v, e) for v, e in bound if e is not None), default=float("inf"))
+
+
+def layout_blind_error(value: Array | None, expected: Array) -> float:
+    """Relative L2 error of a value against an expected one that may lie in another layout; inf where sizes differ."""
+    if value is None or value.size != expected.size:
+        return float("inf")
+    if value.shape == expected.shape or value.ndim != expected.ndim or value.ndim > 5:
+        return relative_error(value, expected)
+    perms = (p for p in permutations(range(value.ndim)) if tuple(expected.shape[i] for i in p) == value.shape)
+    return min((relative_error(value, expected.transpose(p)) for p in perms), default=float("inf"))
+
 
 Site = Segment | Interface
 Detect = Callable[[Any], Iterable[Suspicion]]
@@ -87,7 +111,7 @@ class Inject(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class FaultType:
-    """One entry of the catalogue. `scope` says which kind of site its functions take."""
+    """One entry of the catalogue. `scope` says which kind of site its functions take ("both": either)."""
 
     code: str
     name: str
@@ -96,4 +120,4 @@ class FaultType:
     propose: Propose
     inject: Inject
     safety: Safety = "safe"
-    scope: Literal["segment", "interface"] = "segment"
+    scope: Literal["segment", "interface", "both"] = "segment"
