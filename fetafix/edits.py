@@ -87,7 +87,12 @@ class SetAttribute:
         attrs = {k: v for k, v in node.attrs.items() if k != self.attribute}
         if self.value is not None:
             attrs[self.attribute] = self.value
-        return _swap(graph, {node.key: replace(node, attrs=attrs)})
+        outputs = node.outputs
+        if node.op == "BatchNormalization" and self.attribute == "training_mode":
+            # ONNX wants the running statistics as outputs in training mode and only there (opset 14)
+            statistics = (fresh(graph, f"{node.key}_mean"), fresh(graph, f"{node.key}_var"))
+            outputs = (*outputs[:1], *statistics) if self.value else outputs[:1]
+        return _swap(graph, {node.key: replace(node, attrs=attrs, outputs=outputs)})
 
 
 @dataclass(frozen=True, eq=False, slots=True)
