@@ -28,7 +28,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base of all result records."""
 
 
-class TensorInfo(Record):
+class TensorInfo(Record, frozen=True, kw_only=True):
     """One input or output of a model. Shape entries are int, a symbolic name, or null where unknown."""
 
     name: str
@@ -36,7 +36,7 @@ class TensorInfo(Record):
     shape: list[int | str | None] | None = None
 
 
-class ModelInfo(Record):
+class ModelInfo(Record, frozen=True, kw_only=True):
     """A model file as it was found; `details` holds what the format tells (opset, producer, runtime version)."""
 
     path: str
@@ -47,7 +47,7 @@ class ModelInfo(Record):
     details: dict[str, Any] = {}
 
 
-class OutputAgreement(Record):
+class OutputAgreement(Record, frozen=True, kw_only=True):
     """How one output of the target agrees with its twin of the source.
 
     `max_abs`, `mean_abs`, `max_rel`, `mean_rel` in the output's own unit or relative to it; `sqnr_db` in decibel;
@@ -70,7 +70,7 @@ class OutputAgreement(Record):
     nonfinite: int = 0
 
 
-class Agreement(Record):
+class Agreement(Record, frozen=True, kw_only=True):
     """The agreement of two models over a set of samples. Label figures are null for models that are no classifiers.
 
     The figures at this level are those of the primary output; `outputs` has one entry per bound pair.
@@ -93,7 +93,7 @@ class Agreement(Record):
     mismatches: list[str] = []
 
 
-class Samples(Record):
+class Samples(Record, frozen=True, kw_only=True):
     """How many samples were used, and where they come from. `origin` says so when they are synthetic (weaker evidence)."""
 
     search: int = 0
@@ -104,7 +104,7 @@ class Samples(Record):
     stopped_early: bool = False
 
 
-class Finding(Record):
+class Finding(Record, frozen=True, kw_only=True):
     """One fault: what it is, where it enters (in both models' own names), and why that is believed."""
 
     code: str
@@ -118,7 +118,7 @@ class Finding(Record):
     explanation: str = ""
 
 
-class Repair(Record):
+class Repair(Record, frozen=True, kw_only=True):
     """One tried repair: the edits in words and data, what it did to the error, whether it was kept, and why."""
 
     code: str
@@ -131,14 +131,14 @@ class Repair(Record):
     id: str = ""
 
 
-class Output(Record):
+class Output(Record, frozen=True, kw_only=True):
     """The repaired artifact."""
 
     path: str
     sha256: str
 
 
-class Report(Record):
+class Report(Record, frozen=True, kw_only=True):
     """Everything a run found out."""
 
     verdict: Verdict
