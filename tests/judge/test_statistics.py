@@ -100,7 +100,7 @@ def test_looking_repeatedly_with_fixed_bounds_would_not_keep_it() -> None:
             low, high = clopper_pearson(mismatches, n, self.confidence)
             return "fail" if low > self.limit else "pass" if high < self.limit else None
 
-    rule = Naive(0.3, 0.8, 200)
+    rule = Naive(0.3, 0.8, 60)
     assert error_probability(rule, 0.3, "fail") + error_probability(rule, 0.3, "pass") > 0.2
 
 
