@@ -91,7 +91,8 @@ def labels(source: Array, target: Array, tie: float = 0.0) -> Labels:
 def _among_best(scores: Array, label: Array, tie: float) -> NDArray[np.bool_]:
     inside = label < scores.shape[1]
     chosen = scores[np.arange(len(scores)), np.where(inside, label, 0)]
-    return inside & (chosen >= scores.max(1) - tie)
+    best: NDArray[np.bool_] = chosen >= scores.max(1) - tie
+    return inside & best
 
 
 def kendall_tau(source: Array, target: Array) -> NDArray[np.float64]:
