@@ -1,0 +1,172 @@
+"""Both models' canonical graphs on the same samples, aligned: the source's activations, the twins, the guilty segments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from types import MappingProxyType, TracebackType
+
+import numpy as np
+
+from fetafix.errors import RuntimeCrash
+from fetafix.graph.evaluate import Evaluator
+from fetafix.graph.fingerprint import Index, relate
+from fetafix.graph.segment import Anchor, Layout, Segment, relative_error
+from fetafix.graph.store import ActivationStore
+from fetafix.graph.walk import Guilty, Twin, Walk, exact_tolerance
+from fetafix.ir import Array, Graph
+
+_NOISE_FACTOR = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class InputTwin:
+    """A target input, the source input that carries the same samples, and how the target holds it."""
+
+    target: str
+    source: str
+    layout: Layout = Layout()
+
+
+class Aligner:
+    """Runs the source once on a batch and aligns targets with it. A context manager: it may hold a spill file.
+
+    source: canonical graph. feeds: its inputs on one batch of a few samples.
+    """
+
+    def __init__(self, source: Graph, feeds: Mapping[str, Array], evaluator: Evaluator) -> None:
+        self.evaluator = evaluator
+        self._stack = ExitStack()
+        self.values = self._stack.enter_context(ActivationStore())
+        self.index = Index()
+        shapes: dict[str, tuple[int | str | None, ...]] = dict(source.shapes)
+        for name, value in feeds.items():
+            self._keep(name, value, shapes)
+        for node in source.nodes:
+            self._run_node(source, node.key, shapes)
+        self.source = replace(source, shapes=MappingProxyType(shapes))
+
+    def __enter__(self) -> Aligner:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._stack.close()
+
+    def _keep(self, name: str, value: Array, shapes: dict[str, tuple[int | str | None, ...]]) -> None:
+        self.values.put(name, value)
+        self.index.add(name, value)
+        shapes[name] = value.shape
+
+    def _run_node(self, source: Graph, key: str, shapes: dict[str, tuple[int | str | None, ...]]) -> None:
+        node = source.producers[key]
+        fixed = {t: source.initializers[t] for t in node.reads if t in source.initializers}
+        feeds = {t: self.values[t] for t in node.reads if t not in fixed}
+        outs = [o for o in node.outputs if o]
+        single = Graph((node,), fixed, (), (), source.opset)
+        try:
+            made = self.evaluator.run(single, feeds, outs)
+        except RuntimeCrash as error:
+            raise RuntimeCrash(f"the source's node {node.label!r} ({node.op}) cannot be run alone: {error}") from error
+        for name, value in zip(outs, made, strict=True):
+            self._keep(name, value, shapes)
+
+    def align(self, target: Graph, inputs: tuple[InputTwin, ...], outputs: Mapping[str, str]) -> Alignment:
+        """Walk a canonical target graph. outputs: bound outputs, target name → source name."""
+        twins = {}
+        feeds = {}
+        declared = {v.name: v for v in target.inputs}
+        for pair in inputs:
+            value = self.values[pair.source]
+            shape = value.shape if pair.layout.perm is None else tuple(value.shape[p] for p in pair.layout.perm)
+            dtype = declared[pair.target].dtype
+            twins[pair.target] = Twin(pair.source, pair.layout, shape, dtype)
+            feeds[pair.target] = relate(value, pair.layout, shape).astype(dtype, copy=False)
+        bound = {t: s for t, s in outputs.items() if s in self.values}
+        walk = Walk(self.source, target, self.values, self.index, self.evaluator, bound)
+        walk.run(feeds, twins)
+        return Alignment(self, target, walk)
+
+
+class Alignment:
+    """A walked target: its twins and what is guilty."""
+
+    def __init__(self, aligner: Aligner, target: Graph, walk: Walk) -> None:
+        self._aligner, self._walk = aligner, walk
+        shapes = dict(target.shapes)
+        shapes.update({t: w.shape for t, w in walk.state.twins.items()})
+        shapes.update({t: v.shape for t, v in walk.state.values.items()})
+        self.target = replace(target, shapes=MappingProxyType(shapes))
+        self.twins: Mapping[str, Twin] = walk.state.twins
+        self.unmatched = tuple(walk.state.open)
+
+    def segments(self) -> list[Segment]:
+        """The guilty segments in topological order; those whose error is their own noise are left out."""
+        found = [self._segment(g) for g in self._walk.guilty]
+        return [s for s in found if s.error > s.tolerance]
+
+    def _segment(self, guilty: Guilty) -> Segment:
+        values = self._aligner.values
+        before = {t: w for t, w in self.twins.items() if t != guilty.target}
+        target = self.target.between(before, [guilty.target])
+        reverse: dict[str, str] = {}
+        for name, twin in before.items():
+            reverse.setdefault(twin.source, name)
+        used = {before[t].source for t in target.input_names if t in before}
+        stops = set(reverse) - {guilty.source} | used
+        source = self._between(stops, guilty.source)
+        anchors = {t: before[t] for t in target.input_names if t in before}
+        for name in source.input_names:
+            if name in reverse and name not in {w.source for w in anchors.values()}:
+                anchors[reverse[name]] = before[reverse[name]]
+        feeds = {t: self._held(w) for t, w in anchors.items()}
+        twin = self.twins[guilty.target]
+        expected = self._held(twin)
+        error = float("inf") if guilty.actual is None else relative_error(guilty.actual, expected)
+        source_feeds = {n: values[n] for n in source.input_names if n in values}
+        names = {v.name for v in self.target.inputs}
+        return Segment(
+            target=target,
+            source=source,
+            anchors=tuple(Anchor(t, w.source, w.layout) for t, w in anchors.items()),
+            goal=Anchor(guilty.target, guilty.source, guilty.layout),
+            feeds=feeds,
+            source_feeds=source_feeds,
+            expected=expected,
+            actual=guilty.actual,
+            error=error,
+            tolerance=max(exact_tolerance(expected.dtype), self._noise(source, source_feeds, guilty.source)),
+            full=self.target,
+            run=self._aligner.evaluator.run,
+            failure=guilty.failure,
+            at_input=bool(names & set(target.input_names)),
+            at_output=guilty.target in self.target.output_names,
+            pairs=MappingProxyType({t: w.source for t, w in before.items()}),
+        )
+
+    def _between(self, stops: set[str], goal: str) -> Graph:
+        """The source's segment; empty where the goal itself is an anchor of the target's segment."""
+        graph = self._aligner.source
+        if goal in stops:
+            return graph.between([goal], [])
+        return graph.between(stops, [goal])
+
+    def _held(self, twin: Twin) -> Array:
+        return relate(self._aligner.values[twin.source], twin.layout, twin.shape).astype(twin.dtype, copy=False)
+
+    def _noise(self, source: Graph, feeds: Mapping[str, Array], goal: str) -> float:
+        """What one unit in the last place at the segment's inputs does to its output, with a margin."""
+        if not source.nodes:
+            return 0.0
+        rng = np.random.default_rng(0)
+        shaken = {
+            k: (v * (1 + np.float32(2.0**-23) * rng.choice([-1, 1], v.shape))).astype(v.dtype)
+            if v.dtype.kind == "f" else v
+            for k, v in feeds.items()
+        }
+        try:
+            (value,) = self._aligner.evaluator.run(source, shaken, [goal])
+        except RuntimeCrash:
+            return 0.0
+        noise = relative_error(value, self._aligner.values[goal])
+        return _NOISE_FACTOR * noise if np.isfinite(noise) else 0.0

@@ -1,0 +1,183 @@
+"""Which target tensor may be the twin of which source tensor where values cannot tell, because they differ.
+
+The evidence: the producers' weights (order-blind fingerprints), the weights of the operators that read the tensors, the
+operator, whether the producers read twins, and how alike the values still are. It only orders the suppositions; whether
+one stands is decided by what the target computes behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fetafix.graph.fingerprint import Index, distance, fingerprint, layouts
+from fetafix.graph.segment import Layout
+from fetafix.graph.store import ActivationStore
+from fetafix.ir import Array, Graph, Node
+
+_WINDOW = 40
+_NARROW, _WIDE = 4, 16
+_SAME_WEIGHTS = 1e-4
+_FAMILIES = (
+    {"Gemm", "MatMul"},
+    {"Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "HardSwish", "HardSigmoid", "Sigmoid", "Gelu", "Mish", "ThresholdedRelu"},
+    {"AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax", "LpPool"},
+    {"Add", "Sum", "Sub"},
+    {"Mul", "Div"},
+    {"Resize", "Upsample"},
+)
+
+
+def family(op: str) -> str:
+    """Operators that stand for one another in conversions share a family."""
+    return next((min(f) for f in _FAMILIES if op in f), op)
+
+
+class TwinLike:
+    """Anything that names a source tensor and a layout (a walk's twin)."""
+
+    source: str
+    layout: Layout
+
+
+@dataclass(frozen=True, slots=True)
+class Hypothesis:
+    """Suppose that target tensor and source tensor are twins. structural: the graphs alone say so already."""
+
+    target: str
+    source: str
+    layout: Layout
+    shape: tuple[int, ...] | None
+    score: float
+    structural: bool
+
+
+class Evidence:
+    """Scores pairs of tensors. Weights are fingerprinted once."""
+
+    def __init__(self, source: Graph, target: Graph, values: ActivationStore, index: Index) -> None:
+        self.source, self.target = source, target
+        self._values, self._index = values, index
+        self._weights: dict[tuple[int, str], list[Array]] = {}
+
+    def telling(self, node: Node) -> bool:
+        """Whether equality behind this node proves something: it has weights of its own, or joins several tensors."""
+        live = [t for t in dict.fromkeys(node.inputs) if t and t not in self.target.initializers]
+        return len(live) > 1 or bool(self.weights(self.target, node))
+
+    def weights(self, graph: Graph, node: Node) -> list[Array]:
+        """Fingerprints of a node's weight tensors (floats with more than one value)."""
+        key = (id(graph), node.key)
+        if key not in self._weights:
+            tensors = [graph.initializers[t] for t in node.inputs if t in graph.initializers]
+            kept = [w for w in tensors if w.dtype.kind in "fV" or w.dtype.itemsize == 1]
+            self._weights[key] = [
+                np.concatenate([[w.size], fingerprint(w)]) for w in kept if w.size > 1 and w.min() != w.max()
+            ]
+        return self._weights[key]
+
+    def unlike(self, node: Node | None, source: str, twins: Mapping[str, TwinLike]) -> tuple[int, int, int]:
+        """How ill two producers of equal values go together: sort key, smaller is better."""
+        twin = self.source.producers.get(source)
+        if node is None or twin is None:
+            return (2, 1, self._index.order[source])
+        read = {twins[t].source for t in node.inputs if t in twins}
+        return (family(node.op) != family(twin.op), not read & set(twin.inputs), self._index.order[source])
+
+    def hypotheses(
+        self,
+        cone: Sequence[str],
+        twins: Mapping[str, TwinLike],
+        values: Mapping[str, Array],
+        outputs: Mapping[str, str],
+        wide: bool,
+    ) -> list[Hypothesis]:
+        """Suppositions for the open tensors `cone`, best first; `wide` looks further and tries more."""
+        start = self._start(cone, twins)
+        used = {t.source for t in twins.values()}
+        found: list[Hypothesis] = []
+        for depth, target in enumerate(cone):
+            value = values.get(target)
+            own = None if value is None else fingerprint(value)
+            for source in self._candidates(target, value, start, wide, outputs):
+                score, structural = self._score(target, source, own, twins, used)
+                if outputs.get(target) == source:
+                    score += 1.0
+                layout, shape = self.layout(target, source, value, twins)
+                if layout is not None:
+                    found.append(Hypothesis(target, source, layout, shape, score - 0.05 * depth, structural))
+        found.sort(key=lambda h: -h.score)
+        floor = 0.5 if wide else 2.0
+        good = [h for h in found if h.score >= floor or outputs.get(h.target) == h.source]
+        return good[: _WIDE if wide else _NARROW]
+
+    def _start(self, cone: Sequence[str], twins: Mapping[str, TwinLike]) -> int:
+        """The source's position where the open region begins: its earliest known input."""
+        order = [
+            self._index.order[twins[t].source]
+            for c in cone[:4] for t in self.target.producers[c].reads if t in twins
+        ]
+        return min(order, default=0)
+
+    def _candidates(
+        self, target: str, value: Array | None, start: int, wide: bool, outputs: Mapping[str, str]
+    ) -> list[str]:
+        if target in outputs:
+            return [outputs[target]]
+        names = list(self._index.order) if value is None else self._index.of_size(value.size)
+        reach = _WINDOW * (6 if wide else 1)
+        return [n for n in names if start <= self._index.order[n] <= start + reach]
+
+    def _score(
+        self, target: str, source: str, own: Array | None, twins: Mapping[str, TwinLike], used: set[str]
+    ) -> tuple[float, bool]:
+        node, twin = self.target.producers[target], self.source.producers.get(source)
+        score = 0.0
+        structural = False
+        if twin is not None:
+            same_op = family(node.op) == family(twin.op)
+            weights = self.same_weights(node, twin)
+            live = [t for t in node.inputs if t and t not in self.target.initializers]
+            reads = bool(live) and all(t in twins and twins[t].source in twin.inputs for t in live)
+            score += 1.0 * same_op + 2.5 * (weights and same_op) + 1.5 * reads
+            structural = same_op and (reads or weights) and source not in used
+        score += 2.5 * self._same_readers(target, source)
+        if own is not None:
+            score += 2.0 * self._alike(own, source)
+        if source in used:  # a superfluous operator's output should equal its input's twin
+            score -= 0.2 if source in {twins[t].source for t in node.inputs if t in twins} else 1.0
+        return score, structural
+
+    def same_weights(self, node: Node, twin: Node) -> bool:
+        """Whether the largest weights of two nodes have equal fingerprints."""
+        a, b = self.weights(self.target, node), self.weights(self.source, twin)
+        if not a or not b:
+            return False
+        a0, b0 = max(a, key=lambda f: float(f[0])), max(b, key=lambda f: float(f[0]))
+        return bool(a0[0] == b0[0]) and distance(a0[1:], b0[1:]) < _SAME_WEIGHTS
+
+    def _same_readers(self, target: str, source: str) -> bool:
+        """Whether an operator with the same weights reads both tensors."""
+        mine = [n for n, _ in self.target.consumers.get(target, ()) if self.weights(self.target, n)]
+        theirs = [n for n, _ in self.source.consumers.get(source, ()) if self.weights(self.source, n)]
+        return any(self.same_weights(a, b) for a in mine for b in theirs)
+
+    def _alike(self, own: Array, source: str) -> float:
+        """1 for equal fingerprints down to 0 for strangers: values survive small errors nearly unchanged."""
+        off = distance(own, self._index.prints[source])
+        return max(0.0, 1.0 - 2.0 * off) if np.isfinite(off) else 0.0
+
+    def layout(
+        self, target: str, source: str, value: Array | None, twins: Mapping[str, TwinLike]
+    ) -> tuple[Layout | None, tuple[int, ...] | None]:
+        """The layout a twin would have: that of the producer's own inputs where the shapes allow it."""
+        shape = self._values[source].shape
+        wanted = [twins[t].layout for t in self.target.producers[target].inputs if t in twins]
+        if value is None:
+            perm = next((w.perm for w in wanted if w.perm and len(w.perm) == len(shape)), None)
+            return Layout(perm), tuple(shape[p] for p in perm) if perm else shape
+        allowed = list(layouts(shape, value.shape))
+        chosen = next((w for w in wanted if w in allowed), allowed[0] if allowed else None)
+        return chosen, value.shape

@@ -1,0 +1,328 @@
+"""Alignment and localization in one pass: walk the target, feed it the source's activations, see what it makes of them.
+
+Every target node is computed from values that are the source's own wherever a twin is known ("teacher forcing"), so an
+error that shows is made right there. A computed tensor that equals a source tensor up to layout is an *anchor* and takes
+the source's value from then on. A tensor without a twin is *open*: inside a fused or split operator that is normal, and
+the region closes again by itself. Where it does not close, a pair (target tensor, source tensor) is supposed to be twins,
+and the supposition stands only if what the target computes behind it equals the source again. The region before such a
+pair introduces error: it is guilty. Nothing depends on names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fetafix.errors import RuntimeCrash
+from fetafix.graph.evaluate import Evaluator
+from fetafix.graph.fingerprint import Index, Match, compare, relate
+from fetafix.graph.hypotheses import Evidence, Hypothesis
+from fetafix.graph.refine import pairs
+from fetafix.graph.segment import Layout, relative_error
+from fetafix.graph.store import ActivationStore
+from fetafix.ir import Array, Graph, Node
+
+_EXACT = {"f2": 4e-3, "V2": 3e-2}
+_EXACT_FLOAT = 1e-5
+_PATIENCE = 24
+_LOOKAHEAD = 30
+_TELLING_FAILURES = 3
+
+
+def exact_tolerance(dtype: np.dtype[np.generic]) -> float:
+    """Relative L2 error up to which two tensors are the same, by the target's precision."""
+    return _EXACT.get(dtype.str[1:], _EXACT_FLOAT)
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """A target tensor's counterpart: a source tensor in a layout. supposed: not found by value but by hypothesis."""
+
+    source: str
+    layout: Layout
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    supposed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Guilty:
+    """A tensor at which the target departs from the source although it was fed the source's values upstream.
+
+    actual: what the target computed (None: it could not run; `failure` says why). verified: what lies behind agrees.
+    """
+
+    target: str
+    source: str
+    layout: Layout
+    actual: Array | None
+    failure: str
+    verified: bool
+
+
+@dataclass(slots=True)
+class State:
+    """What the walk knows so far. A tensor with a twin keeps no value: the source's activation is its value."""
+
+    values: dict[str, Array] = field(default_factory=dict)
+    twins: dict[str, Twin] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    open: dict[str, None] = field(default_factory=dict)
+    done: set[str] = field(default_factory=set)
+
+
+class Walk:
+    """One walk over a target graph. `source_values` holds every activation of the source on the same samples."""
+
+    def __init__(
+        self,
+        source: Graph,
+        target: Graph,
+        source_values: ActivationStore,
+        index: Index,
+        evaluator: Evaluator,
+        outputs: Mapping[str, str],
+    ) -> None:
+        self.source, self.target, self.outputs = source, target, outputs
+        self.source_values, self.index, self.evaluator = source_values, index, evaluator
+        self.state = State()
+        self.guilty: list[Guilty] = []
+        self.evidence = Evidence(source, target, source_values, index)
+        self._at = {o: i for i, n in enumerate(target.nodes) for o in n.outputs if o}
+
+    def run(self, feeds: Mapping[str, Array], inputs: Mapping[str, Twin]) -> None:
+        """Walk all nodes. `feeds`: the target's inputs; `inputs`: their twins (the source's graph inputs)."""
+        self.state.values.update(feeds)
+        self.state.twins.update(inputs)
+        position, since = 0, 0
+        while position < len(self.target.nodes):
+            node = self.target.nodes[position]
+            if node.key not in self.state.done:
+                self._step(node, self.state)
+            last = position == len(self.target.nodes) - 1
+            frontier = self._tidy()
+            since = since + 1 if frontier else 0
+            desperate = last or since >= _PATIENCE
+            if frontier and (desperate or node.key in self.state.open):
+                changed = self._resolve(frontier, desperate)
+                since = 0 if desperate else since
+                if changed is not None:
+                    position, since = self._at[changed], 0
+            position += 1
+
+    # one node -----------------------------------------------------------------------------------------------------
+
+    def _step(self, node: Node, state: State, overlay: State | None = None) -> list[str]:
+        """Compute a node from the values known; returns outputs that matched by value."""
+        into = overlay or state
+        into.done.add(node.key)
+        values, why = self._compute(node, state, overlay)
+        matched = []
+        for out in (o for o in node.outputs if o):
+            if values is None:
+                into.failures[out] = why
+                into.open[out] = None
+                continue
+            value = values[out]
+            match = self._match(out, value)
+            if match is not None:
+                matched.append(out)
+                into.twins[out] = Twin(match.source, match.layout, value.shape, value.dtype)
+                continue
+            into.values[out] = value
+            if value.dtype.kind in "fV" or any(t in state.open or (overlay and t in overlay.open) for t in node.reads):
+                into.open[out] = None
+        return matched
+
+    def value(self, tensor: str, state: State, overlay: State | None = None) -> Array | None:
+        """What a target tensor holds: the source's activation where it has a twin, else what was computed."""
+        for layer in (overlay, state):
+            if layer is None:
+                continue
+            if tensor in layer.twins:
+                twin = layer.twins[tensor]
+                return self.forced(twin.source, twin.layout, twin.shape, twin.dtype)
+            if tensor in layer.values:
+                return layer.values[tensor]
+            if tensor in layer.failures:
+                return None
+        return None
+
+    def _compute(self, node: Node, state: State, overlay: State | None) -> tuple[dict[str, Array] | None, str]:
+        feeds: dict[str, Array] = {}
+        fixed = {t: self.target.initializers[t] for t in node.reads if t in self.target.initializers}
+        for tensor in node.reads:
+            if tensor not in fixed:
+                value = self.value(tensor, state, overlay)
+                if value is None:
+                    return None, ""
+                feeds[tensor] = value
+        outs = [o for o in node.outputs if o]
+        try:
+            single = Graph((node,), fixed, (), (), self.target.opset)
+            return dict(zip(outs, self.evaluator.run(single, feeds, outs), strict=True)), ""
+        except RuntimeCrash as error:
+            return None, str(error)
+
+    def forced(self, source: str, layout: Layout, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
+        """The source's activation as the target holds it."""
+        return relate(self.source_values[source], layout, shape).astype(dtype, copy=False)
+
+    def _match(self, name: str, value: Array) -> Match | None:
+        """The source tensor that equals a computed value, if any; a bound graph output only counts with its twin."""
+        if value.size < 2 and name not in self.outputs:
+            return None
+        tolerance = exact_tolerance(value.dtype)
+        if name in self.outputs:
+            candidates: Iterable[str] = [self.outputs[name]]
+        else:
+            candidates = self.index.near(value, max(20 * tolerance, 1e-3))
+        found = [
+            Match(source, layout, error)
+            for source in candidates
+            for layout, error in compare(value, self.source_values[source], tolerance)
+        ]
+        if not found:
+            return None
+        producer = self.target.producers.get(name)
+        return min(found, key=lambda m: self.evidence.unlike(producer, m.source, self.state.twins))
+
+    # open regions -------------------------------------------------------------------------------------------------
+
+    def _tidy(self) -> list[str]:
+        """Forget open tensors that nothing needs any more; returns the others: the open region."""
+        memo: dict[str, bool] = {}
+        frontier = [t for t in self.state.open if self._needed(t, memo)]
+        for tensor in self.state.open.keys() - set(frontier):
+            del self.state.open[tensor]
+            self.state.values.pop(tensor, None)
+        return frontier
+
+    def _needed(self, tensor: str, memo: dict[str, bool]) -> bool:
+        """Whether a reader of an open tensor is still to be computed, or is open itself and needed."""
+        if tensor in memo:
+            return memo[tensor]
+        memo[tensor] = tensor in self.outputs or any(
+            node.key not in self.state.done or any(o in self.state.open and self._needed(o, memo) for o in node.outputs)
+            for node, _ in self.target.consumers.get(tensor, ())
+        )
+        return memo[tensor]
+
+    def _resolve(self, frontier: Sequence[str], desperate: bool) -> str | None:
+        """Try suppositions on the open region; the tensor of the one that stands, its region recorded as guilty."""
+        state = self.state
+        tries = self.evidence.hypotheses(frontier, state.twins, state.values, self.outputs, wide=desperate)
+        fallback: Hypothesis | None = None
+        for hypothesis in tries:
+            overlay = self._suppose(hypothesis)
+            if overlay is None:
+                continue
+            if self._verified(hypothesis, overlay):
+                self._accept(hypothesis, overlay, verified=True)
+                return hypothesis.target
+            if fallback is None and hypothesis.structural:
+                fallback = hypothesis
+        overlay = self._suppose(fallback) if desperate and fallback is not None else None
+        if fallback is None or overlay is None:
+            return None
+        self._accept(fallback, overlay, verified=False)
+        return fallback.target
+
+    def _suppose(self, hypothesis: Hypothesis) -> State | None:
+        source = self.source_values.get(hypothesis.source)
+        if source is None:
+            return None
+        known = self.state.values.get(hypothesis.target)
+        shape = known.shape if known is not None and known.size == source.size else hypothesis.shape
+        dtype = known.dtype if known is not None else source.dtype
+        if shape is None or int(np.prod(shape)) != source.size:
+            return None
+        overlay = State()
+        overlay.twins[hypothesis.target] = Twin(hypothesis.source, hypothesis.layout, shape, dtype, supposed=True)
+        return overlay
+
+    def _verified(self, hypothesis: Hypothesis, overlay: State) -> bool:
+        """Whether the target, computed on from a supposed twin, meets the source again at a telling node."""
+        if self.outputs.get(hypothesis.target) == hypothesis.source:
+            return True
+        depends = {hypothesis.target}
+        budget, failed = _LOOKAHEAD, 0
+        for node in self.target.nodes[self._at[hypothesis.target] + 1:]:
+            if not any(t in depends for t in node.reads):
+                if node.key not in self.state.done:
+                    self._step(node, self.state)
+                continue
+            matched = self._step(node, self.state, overlay)
+            telling = self.evidence.telling(node)
+            if any(o in self.outputs or telling for o in matched):
+                return True
+            depends.update(o for o in node.outputs if o)
+            budget, failed = budget - 1, failed + telling
+            if budget == 0 or failed > _TELLING_FAILURES:
+                break
+        return False
+
+    def _accept(self, hypothesis: Hypothesis, overlay: State, verified: bool) -> None:
+        """Record the guilty tensor and go on from the supposed value; first cut its region as fine as structure allows."""
+        for target, source in self._inside(hypothesis):
+            layout, shape = self.evidence.layout(target, source, self.state.values.get(target), self.state.twins)
+            if layout is None or shape is None:
+                break
+            inner = Hypothesis(target, source, layout, shape, 0.0, structural=True)
+            within = self._suppose(inner)
+            if within is not None:
+                self._record(inner, within, verified=False)
+                for node in self.target.nodes[self._at[target] + 1 : self._at[hypothesis.target] + 1]:
+                    if node.key not in self.state.done:
+                        self._step(node, self.state)
+        if hypothesis.target not in self.state.twins:
+            self._record(hypothesis, overlay, verified)
+
+    def _inside(self, hypothesis: Hypothesis) -> list[tuple[str, str]]:
+        """Pairs that structure gives inside the region before a supposed twin."""
+        known = {t: w.source for t, w in self.state.twins.items()}
+        target = self.target.between(known, [hypothesis.target])
+        if len(target.nodes) < 2 or hypothesis.source not in self.source.producers:
+            return []
+        used = {known[t] for t in target.input_names if t in known}
+        stops = (set(known.values()) - {hypothesis.source}) | used
+        if hypothesis.source in used:
+            return []
+        source = self.source.between(stops, [hypothesis.source])
+        return pairs(target, source, known, self.evidence, (hypothesis.target, hypothesis.source))
+
+    def _record(self, hypothesis: Hypothesis, overlay: State, verified: bool) -> None:
+        state, name = self.state, hypothesis.target
+        actual = self.value(name, state)
+        self.guilty.append(
+            Guilty(name, hypothesis.source, hypothesis.layout, actual, state.failures.get(name, ""), verified)
+        )
+        for node in self._downstream(name):
+            state.done.discard(node.key)
+            for out in node.outputs:
+                for table in (state.open, state.values, state.twins, state.failures):
+                    table.pop(out, None)  # type: ignore[attr-defined]
+        for table in (state.open, state.values, state.failures):
+            table.pop(name, None)  # type: ignore[attr-defined]
+        state.values.update(overlay.values)
+        state.twins.update(overlay.twins)
+        state.failures.update(overlay.failures)
+        state.open.update(overlay.open)
+        state.done |= overlay.done
+
+    def _downstream(self, tensor: str) -> Sequence[Node]:
+        """Computed nodes that used the tensor's old value; what equals the source nevertheless stays."""
+        reached, found = {tensor}, []
+        for node in self.target.nodes[self._at[tensor] + 1:]:
+            made = [o for o in node.outputs if o and o not in self.state.twins]
+            if made and node.key in self.state.done and any(t in reached for t in node.reads):
+                found.append(node)
+                reached.update(made)
+        return found
+
+
+def introduced(guilty: Guilty, expected: Array) -> float:
+    """Relative L2 error at a guilty tensor; inf where the target could not compute it."""
+    return float("inf") if guilty.actual is None else relative_error(guilty.actual, expected)
