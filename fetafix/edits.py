@@ -75,7 +75,7 @@ class SetAttribute:
 
     def describe(self) -> str:
         """One line for people."""
-        return f"{self.node}: set {self.attribute} = {self.value}"
+        return f"{self.node}: set {self.attribute} = {self.value!r}"
 
     def cost(self, graph: Graph) -> float:
         """A single hyper-parameter."""
@@ -220,7 +220,7 @@ class InsertNode:
             outputs=tuple(names[o] for o in self.node.outputs),
         )
         served = self._served(graph)
-        changed = {}
+        changed: dict[str, Node] = {}
         for key, slot in served:
             consumer = changed.get(key) or _node(graph, key)
             changed[key] = consumer.with_input(slot, node.outputs[0])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -35,11 +36,14 @@ def family(op: str) -> str:
     return next((min(f) for f in _FAMILIES if op in f), op)
 
 
-class TwinLike:
+class TwinLike(Protocol):
     """Anything that names a source tensor and a layout (a walk's twin)."""
 
-    source: str
-    layout: Layout
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def layout(self) -> Layout: ...
 
 
 @dataclass(frozen=True, slots=True)

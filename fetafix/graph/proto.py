@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -44,7 +44,7 @@ def attribute_from_proto(attr: onnx.AttributeProto) -> Attribute:
     if attr.type in (_A.INTS, _A.FLOATS):
         return tuple(value)
     if attr.type in (_A.INT, _A.FLOAT):
-        return value  # type: ignore[no-any-return]
+        return cast(int | float, value)
     return attr.SerializeToString()
 
 
@@ -54,7 +54,7 @@ def _attribute_to_proto(name: str, value: Attribute) -> onnx.AttributeProto:
     if isinstance(value, np.ndarray):
         return helper.make_attribute(name, numpy_helper.from_array(value))
     if isinstance(value, bytes):
-        return _A.FromString(value)
+        return cast(onnx.AttributeProto, _A.FromString(value))
     if isinstance(value, tuple) and not value:
         return helper.make_attribute(name, [], attr_type=_A.INTS)
     return helper.make_attribute(name, list(value) if isinstance(value, tuple) else value)

@@ -7,14 +7,16 @@ computes from them and what the target computes instead. `trial(edits)` tells in
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 
 import numpy as np
 
-from fetafix.edits import Edit
-from fetafix.ir import Array, Graph, Node
+from fetafix.edits import Edit, apply
+from fetafix.errors import FetafixError
+from fetafix.errors import EditError, FetafixError
+from fetafix.ir import Array, Graph, Node, Value
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,20 +84,22 @@ class Segment:
 
     def trial(self, edits: Sequence[Edit]) -> float:
         """Relative L2 error of the goal after the edits; inf where they do not fit or the segment cannot run."""
-        from fetafix.edits import apply
-        from fetafix.errors import FetafixError
+        return self.after(edits).error
 
+    def after(self, edits: Sequence[Edit]) -> Segment:
+        """The segment as it is once the edits are made; its error is inf where they do not fit or it cannot run."""
+        goal, graph = self.goal.target, self.full
         try:
-            edited = apply(self.full, edits)
-            goal = self.goal.target
-            piece = edited.between(self.feeds, [goal])
-            missing = [n for n in piece.input_names if n not in self.feeds]
-            if missing:
-                return float("inf")
-            (value,) = self.run(piece, {n: self.feeds[n] for n in piece.input_names}, [goal])
-        except FetafixError:
-            return float("inf")
-        return relative_error(value, self.expected)
+            if goal not in graph.output_names:
+                # As an output of the graph the goal keeps its name where an edit inserts or removes a node right there.
+                graph = replace(graph, outputs=(*graph.outputs, Value(goal, self.expected.dtype)))
+            full = apply(graph, edits)
+            piece = full.between(self.feeds, [goal])
+            (value,) = self.run(piece, {n: self.feeds[n] for n in piece.input_names if n in self.feeds}, [goal])
+        except FetafixError as error:
+            return replace(self, actual=None, error=float("inf"), failure=str(error))
+        found = relative_error(value, self.expected)
+        return replace(self, target=piece, full=full, actual=value, error=found, failure="")
 
     def healed(self, error: float) -> bool:
         """Whether an error is within the segment's own noise."""

@@ -303,9 +303,9 @@ class Walk:
             state.done.discard(node.key)
             for out in node.outputs:
                 for table in (state.open, state.values, state.twins, state.failures):
-                    table.pop(out, None)  # type: ignore[attr-defined]
+                    table.pop(out, None)
         for table in (state.open, state.values, state.failures):
-            table.pop(name, None)  # type: ignore[attr-defined]
+            table.pop(name, None)
         state.values.update(overlay.values)
         state.twins.update(overlay.twins)
         state.failures.update(overlay.failures)
