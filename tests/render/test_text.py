@@ -1,0 +1,57 @@
+"""The text report, held by golden files; FETAFIX_GOLDEN=write renews them, for a person to read in the diff."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from fetafix.render import text
+from fetafix.render.style import Style, percent, plural, wrap
+from fetafix.report import Report
+from tests.render.reports import LONG, REPORTS
+
+GOLDEN = Path(__file__).parent / "golden"
+MODES = {"short": {}, "verbose": {"verbose": True}}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", REPORTS)
+def test_golden(name: str, mode: str) -> None:
+    rendered, path = text.render(REPORTS[name], **MODES[mode]), GOLDEN / f"{name}.{mode}.txt"
+    if os.environ.get("FETAFIX_GOLDEN") == "write":
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(rendered, "utf-8")
+    assert rendered == path.read_text("utf-8")
+
+
+@pytest.mark.parametrize("report", REPORTS.values(), ids=REPORTS)
+def test_colour_changes_nothing_but_colour(report: Report) -> None:
+    coloured = text.render(report, verbose=True, colour=True)
+    plain = text.render(report, verbose=True)
+    for code in ("0", "1", "2", "1;31", "1;32", "1;33", "31", "32", "33"):
+        coloured = coloured.replace(f"\x1b[{code}m", "")
+    assert coloured == plain and "\x1b" not in plain
+
+
+def test_quiet_is_one_line() -> None:
+    assert text.render(REPORTS["localize"], quiet=True) == "fetafix localize: DIVERGENT, fails the labels gate\n"
+
+
+def test_layer_names_are_whole() -> None:
+    assert text.render(REPORTS["repair"]).count(LONG) == 3
+
+
+def test_wrapping_cuts_no_word() -> None:
+    assert wrap(f"see {LONG * 2} there", 4) == ["    see", f"    {LONG * 2}", "    there"]
+
+
+def test_percent_is_honest() -> None:
+    assert [percent(v) for v in (1.0, 0.5, 0.99999, 0.999999999, 0.1234, None)] == [
+        "100%", "50%", "99.999%", "99.999%", "12.3%", "?"]
+
+
+def test_small_pieces() -> None:
+    assert plural(1, "finding") == "1 finding" and plural(0, "finding") == "0 findings"
+    assert Style(True)("x", "bold red") == "\x1b[1;31mx\x1b[0m" and Style(False)("x", "red") == "x"
