@@ -1,9 +1,9 @@
 """Which input and output of the target belongs to which of the source, and in which layout.
 
 Inputs and outputs are bound by equal name, then by name without decoration (case, ":0", "serving_default_", "module."),
-then by the only shape that fits, then by order. Outputs that no name binds are bound by what they hold, once both models
-ran on the same samples: `by_content`. A binding by name stands even where the content speaks for another: that is what
-swapped outputs look like, and it is reported (`crossed`), not silently put right.
+then by the only shape that fits, then by order. Outputs that no name binds are bound by what they hold, once both
+models ran on the same samples: `by_content`. A binding by name stands even where the content speaks for another: that
+is what swapped outputs look like, and it is reported (`crossed`), not silently put right.
 """
 
 from __future__ import annotations
@@ -190,7 +190,10 @@ def _output_fits(s: TensorInfo, t: TensorInfo) -> bool:
     return _kind(s) == _kind(t)
 
 
-def _bindings(pairs: Sequence[Pair], sources: Sequence[TensorInfo], targets: Sequence[TensorInfo]) -> tuple[Binding, ...]:
+Tensors = Sequence[TensorInfo]
+
+
+def _bindings(pairs: Sequence[Pair], sources: Tensors, targets: Tensors) -> tuple[Binding, ...]:
     by_source, by_target = {s.name: s for s in sources}, {t.name: t for t in targets}
     order = {s.name: i for i, s in enumerate(sources)}
     made = [_binding(by_source[s], by_target[t], how) for s, t, how in pairs]
@@ -256,7 +259,8 @@ def _settle(
         perm = layouts.by_shape(s, t)
     same_size = s[:1] == t[:1] and int(np.prod(s)) == int(np.prod(t))
     reshaped = perm is None and same_size and (layouts.squeezed(s) == layouts.squeezed(t) or found[0] > _UNLIKE)
-    return replace(b, perm=None if perm == identity else perm, reshaped=reshaped, comparable=perm is not None or reshaped)
+    perm, fits = (None if perm == identity else perm), perm is not None or reshaped
+    return replace(b, perm=perm, reshaped=reshaped, comparable=fits)
 
 
 def _crossed(

@@ -2,11 +2,11 @@
 
 Labels are compared between the models; no ground truth is involved.
 
-Ties. Scores tie where they differ by at most `tie` (0: only where they are equal; a session passes the source's own noise
-floor, since within it the source would change its own mind). Top-1 agrees if either model's label is among the best of the
-other model. Top-5 agrees if top-1 does, or if the source's label is among the target's best five counted pessimistically:
-labels that tie with it count as ranked before it. A model whose scores are all equal therefore agrees with nobody but its
-like.
+Ties. Scores tie where they differ by at most `tie` (0: only where they are equal; a session passes the source's own
+noise floor, since within it the source would change its own mind). Top-1 agrees if either model's label is among the
+best of the other model. Top-5 agrees if top-1 does, or if the source's label is among the target's best five counted
+pessimistically: labels that tie with it count as ranked before it. A model whose scores are all equal therefore agrees
+with nobody but its like.
 """
 
 from __future__ import annotations
@@ -70,7 +70,8 @@ def class_scores(output: Array) -> Array | None:
 def labels(source: Array, target: Array, tie: float = 0.0) -> Labels:
     """Compare scores (N, C) with (N, C′), any real dtype. Samples with a NaN in one model only disagree.
 
-    C′ may differ from C (a lost background class): labels are then compared as they are, and tau over the classes in common.
+    C′ may differ from C (a lost background class): labels are then compared as they are, and tau over the classes in
+    common.
     """
     s, t = np.asarray(source, np.float64), np.asarray(target, np.float64)
     broken_s, broken_t = np.isnan(s).any(1), np.isnan(t).any(1)
@@ -91,16 +92,16 @@ def labels(source: Array, target: Array, tie: float = 0.0) -> Labels:
 def _among_best(scores: Array, label: Array, tie: float) -> NDArray[np.bool_]:
     inside = label < scores.shape[1]
     chosen = scores[np.arange(len(scores)), np.where(inside, label, 0)]
-    best: NDArray[np.bool_] = chosen >= scores.max(1) - tie
-    return inside & best
+    best: NDArray[np.bool_] = inside & (chosen >= scores.max(1) - tie)
+    return best
 
 
 def kendall_tau(source: Array, target: Array) -> NDArray[np.float64]:
     """Kendall's tau-b of each row of two (N, C) score arrays: (P − Q) / √((P + Q + T)(P + Q + U)).
 
-    P and Q are concordant and discordant pairs of classes, T and U pairs tied in one model only (Kendall, Biometrika 33,
-    1945). 1 where both rows are constant, 0 where one is. With more than 64 classes only the union of both models' 20 best
-    counts: the order of the hundreds of classes that nobody would name is rounding.
+    P and Q are concordant and discordant pairs of classes, T and U pairs tied in one model only (Kendall, Biometrika
+    33, 1945). 1 where both rows are constant, 0 where one is. With more than 64 classes only the union of both models'
+    20 best counts: the order of the hundreds of classes that nobody would name is rounding.
     """
     result = np.empty(len(source))
     for i, (s, t) in enumerate(zip(source, target, strict=True)):

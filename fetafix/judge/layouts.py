@@ -1,4 +1,4 @@
-"""How one tensor holds another's values: which axes are exchanged, judged by declared shapes and by the values themselves.
+"""How one tensor holds another's values: which axes are exchanged, judged by declared shapes and by the values.
 
 A permutation `perm` reads like numpy's: target = source.transpose(perm). Axis 0 (the batch) stays where it is.
 """

@@ -1,8 +1,8 @@
 """Numbers of agreement as sums: measure a chunk, add the sums of all chunks, read the figures off the total.
 
 Nothing here applies a softmax: ranks and errors are taken on what the models put out, probabilities or logits.
-Positions where either value is not finite take no part in the error figures; they are counted, and positions where the two
-models disagree about being NaN, +inf or −inf are counted apart. All sums are float64.
+Positions where either value is not finite take no part in the error figures; they are counted, and positions where the
+two models disagree about being NaN, +inf or −inf are counted apart. All sums are float64.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from fetafix.ir import Array
 class Errors:
     """Sums over the elements of one output, `source` s against `target` t of equal shape. `a + b` joins two chunks.
 
-    Relative error of an element is |t − s| / max(|s|, |t|), between 0 and 2, and 0 where both are 0: it needs no scale and
-    does not explode near zero. n counts all elements, compared those finite in both.
+    Relative error of an element is |t − s| / max(|s|, |t|), between 0 and 2, and 0 where both are 0: it needs no scale
+    and does not explode near zero. n counts all elements, compared those finite in both.
     """
 
     n: int = 0

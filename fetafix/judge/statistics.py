@@ -1,13 +1,13 @@
 """Exact bounds on a proportion, and a stopping rule that may be looked at after every sample.
 
-`clopper_pearson` is for the figures of a finished run. It must not be used to decide when to stop: whoever looks after each
-sample until a 95% interval excludes the limit errs far more often than in 5% of the runs. `Stopping` therefore holds a
-*confidence sequence*: intervals that cover the true proportion at all times at once with the confidence asked for.
+`clopper_pearson` is for the figures of a finished run. It must not be used to decide when to stop: whoever looks after
+each sample until a 95% interval excludes the limit errs far more often than in 5% of the runs. `Stopping` therefore
+holds a *confidence sequence*: intervals that cover the true proportion at all times at once, as confidently as asked.
 
-Sources: C. Clopper, E. Pearson, Biometrika 26 (1934) 404-413; J. Ville, Étude critique de la notion de collectif (1939);
-H. Robbins, Annals of Mathematical Statistics 41 (1970) 1397-1409 (mixture martingales); S. Howard, A. Ramdas, J. McAuliffe,
-J. Sekhon, Annals of Statistics 49 (2021) 1055-1080 (confidence sequences); W. Press et al., Numerical Recipes, section 6.4
-(continued fraction of the incomplete beta function, after Lentz).
+Sources: C. Clopper, E. Pearson, Biometrika 26 (1934) 404-413; J. Ville, Étude critique de la notion de collectif
+(1939); H. Robbins, Annals of Mathematical Statistics 41 (1970) 1397-1409 (mixture martingales); S. Howard, A. Ramdas,
+J. McAuliffe, J. Sekhon, Annals of Statistics 49 (2021) 1055-1080 (confidence sequences); W. Press et al., Numerical
+Recipes, section 6.4 (continued fraction of the incomplete beta function, after Lentz).
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def _bisect(rises_above: Callable[[float], bool]) -> float:
 def clopper_pearson(hits: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """The exact two-sided interval for a proportion after `hits` of `n`; (0, 1) where n is 0.
 
-    Covers the true proportion with at least `confidence`, for every n and every proportion. Raises ValueError where hits
-    are not among 0..n or the confidence is not inside (0, 1).
+    Covers the true proportion with at least `confidence`, for every n and every proportion. Raises ValueError where
+    hits are not among 0..n or the confidence is not inside (0, 1).
     """
     if not 0 <= hits <= n or not 0.0 < confidence < 1.0:
         raise ValueError(f"expected 0 ≤ hits ≤ n and 0 < confidence < 1, found {hits}, {n}, {confidence}")
@@ -87,8 +87,8 @@ def clopper_pearson(hits: int, n: int, confidence: float = 0.95) -> tuple[float,
 def log_evidence_against(rate: float, hits: int, n: int) -> float:
     """Logarithm of the mixture martingale that bets against a true proportion `rate`, after `hits` of `n`.
 
-    M = B(½ + hits, ½ + n − hits) / B(½, ½) / (rate^hits (1 − rate)^(n − hits)) has expectation 1 under `rate` at every n, so
-    that it ever exceeds 1/α with probability at most α (Ville). The mixture is Jeffreys' Beta(½, ½).
+    M = B(½ + hits, ½ + n − hits) / B(½, ½) / (rate^hits (1 − rate)^(n − hits)) has expectation 1 under `rate` at every
+    n, so that it ever exceeds 1/α with probability at most α (Ville). The mixture is Jeffreys' Beta(½, ½).
     """
     if (rate <= 0.0 and hits) or (rate >= 1.0 and hits < n):
         return math.inf

@@ -16,6 +16,10 @@ def tensor(name: str, *shape: int | str | None, dtype: str = "float32") -> Tenso
     return TensorInfo(name=name, dtype=dtype, shape=list(shape))
 
 
+def ids(name: str, dtype: str = "int64") -> TensorInfo:
+    return tensor(name, 1, 8, dtype=dtype)
+
+
 def model(inputs: list[TensorInfo], outputs: list[TensorInfo] | None = None, path: str = "m.onnx") -> ModelInfo:
     return ModelInfo(path=path, format="onnx", inputs=inputs, outputs=outputs or [tensor("y", "N", 10)])
 
@@ -61,10 +65,8 @@ def test_similarity_is_about_values() -> None:
 
 
 def test_inputs_by_name_then_similar_name_then_shape() -> None:
-    source = model([tensor("ids", 1, 8, dtype="int64"), tensor("mask", 1, 8, dtype="int64"), tensor("image", 1, 3, 9, 9)])
-    target = model(
-        [tensor("x", 1, 9, 9, 3), tensor("serving_default_Mask:0", 1, 8, dtype="int64"), tensor("ids", 1, 8, dtype="int32")]
-    )
+    source = model([ids("ids"), ids("mask"), tensor("image", 1, 3, 9, 9)])
+    target = model([tensor("x", 1, 9, 9, 3), ids("serving_default_Mask:0"), ids("ids", "int32")])
     found = {b.target: (b.source, b.how, b.perm) for b in bind(source, target).inputs}
     assert found == {
         "x": ("image", "by shape", (0, 2, 3, 1)),
@@ -120,7 +122,7 @@ def interface(outputs: dict[str, np.ndarray]) -> ModelInfo:
 
 def test_outputs_by_content_across_order_names_and_layout() -> None:
     source = values(a=(4, 6), b=(4, 6), c=(4, 2, 3, 3))
-    target = {"o0": source["c"].transpose(0, 2, 3, 1), "o1": source["b"], "o2": source["a"], "o3": RNG.normal(size=(4, 6))}
+    target = {"o0": source["c"].transpose(0, 2, 3, 1), "o1": source["b"], "o2": source["a"], **values(o3=(4, 6))}
     found = by_content(bind(interface(source), interface(target)), source, target)
     assert found.output_names == {"o2": "a", "o1": "b", "o0": "c"}
     assert found.extra == ("o3",) and not found.missing and not found.crossed

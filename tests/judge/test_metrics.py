@@ -12,7 +12,7 @@ from fetafix.judge.metrics import Errors, errors
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
 PAIRS = hnp.array_shapes(max_dims=3, max_side=6).flatmap(
-    lambda shape: st.tuples(hnp.arrays(np.float32, shape, elements=FLOATS), hnp.arrays(np.float32, shape, elements=FLOATS))
+    lambda shape: st.tuples(*[hnp.arrays(np.float32, shape, elements=FLOATS)] * 2)
 )
 
 

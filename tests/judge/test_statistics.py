@@ -29,7 +29,10 @@ def test_beta_against_scipy(x: float, a: float, b: float) -> None:
 
 @pytest.mark.parametrize(
     ("hits", "n", "bounds"),
-    [(0, 10, (0.0, 0.3084971)), (10, 10, (0.6915029, 1.0)), (5, 10, (0.1870860, 0.8129140)), (100, 100, (0.9637833, 1.0))],
+    [
+        (0, 10, (0.0, 0.3084971)), (10, 10, (0.6915029, 1.0)), (5, 10, (0.1870860, 0.8129140)),
+        (100, 100, (0.9637833, 1.0)),
+    ],
 )
 def test_published_intervals(hits: int, n: int, bounds: tuple[float, float]) -> None:
     assert clopper_pearson(hits, n) == pytest.approx(bounds, abs=1e-6)

@@ -1,0 +1,151 @@
+"""The noise floor: how far harmless changes move a model's outputs, and the tolerance that follows from it.
+
+A conversion cannot be asked to agree better with its source than the source does with itself. So the source runs a few
+samples again under changes that mean nothing: one unit in the last place of its inputs ("ulp"), each sample alone
+instead of in a batch ("batch"), without graph optimisation and with one thread ("runtime"), and simply once more
+("repeat").
+
+    floor      = the largest difference that any of these makes, by output (absolute, and as relative L2)
+    tolerance  = max(10 · floor, k · eps · scale)    scale: largest |value| of the source's output (1 for relative L2)
+
+k · eps, eps that of the coarsest float in the model's arithmetic (its weights', its output's), stands for what another
+implementation of the same arithmetic may do and the source cannot show on its own (other summation orders, Winograd,
+fused multiply-add, approximated exp): k = 128 for 32 and 64 bit (1.5e-5 for float32), 8 for 16 bit floats (8e-3 for
+float16). Float64 counts as float32, since some runtimes compute so. Outputs of 8 and 16 bit integers may differ by one
+code, other integers and truth values not at all.
+
+A change that moves an output further than the tolerance that all *other* changes give is no noise: the model depends on
+its batch peers, or answers differently from run to run. Such changes do not widen the tolerance; they are facts about
+the model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from fetafix.ir import Array
+from fetafix.judge.metrics import errors
+
+SAFETY = 10.0
+EPS = float(np.finfo(np.float32).eps)
+_SUSPECTS = ("batch", "repeat")
+
+
+@dataclass(frozen=True, slots=True)
+class Tolerance:
+    """What an output may differ by: in its own unit, and as relative L2 (None: not asked for)."""
+
+    max_abs: float
+    rel_l2: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Floor:
+    """The noise of one output. changes: kind of change → (largest absolute difference, relative L2)."""
+
+    max_abs: float = 0.0
+    rel_l2: float = 0.0
+    changes: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """The noise of one model: a floor an output; whether it depends on its batch peers, or varies from run to run.
+
+    batch_dependence, run_variation: relative L2 difference where it is beyond noise, else None.
+    """
+
+    floors: Mapping[str, Floor] = field(default_factory=dict)
+    batch_dependence: float | None = None
+    run_variation: float | None = None
+
+    def floor(self, output: str) -> Floor:
+        """The floor of an output; zero where none was measured."""
+        return self.floors.get(output, Floor())
+
+
+def one_ulp(feeds: Mapping[str, Array], seed: int, eps: float = EPS) -> dict[str, Array]:
+    """Feeds whose float elements are multiplied by 1 + eps or 1 − eps at random; other dtypes stay as they are.
+
+    eps is that of the arithmetic inside the model: a float16 model would round a smaller change away at its door.
+    """
+    rng = np.random.default_rng(seed)
+    moved = {}
+    for name, value in feeds.items():
+        if value.dtype.kind == "f":
+            sign = rng.integers(0, 2, value.shape, dtype=np.int8) * 2.0 - 1.0
+            step = max(eps, float(np.finfo(value.dtype).eps))
+            moved[name] = (value * (1.0 + step * sign)).astype(value.dtype)
+        else:
+            moved[name] = value
+    return moved
+
+
+Outputs = Mapping[str, Array]
+
+
+def measure(base: Outputs, changed: Mapping[str, Outputs], eps: float = EPS) -> Noise:
+    """The noise of a model from its outputs on some samples (`base`) and on the same under changes, by kind of change.
+
+    A change whose output has another shape counts as a difference of everything.
+    """
+    if not changed:
+        return Noise({name: Floor() for name in base})
+    table = {name: {k: _difference(value, c[name]) for k, c in changed.items()} for name, value in base.items()}
+    found: dict[str, float] = {}
+    for name, changes in table.items():
+        trusted = _floor({k: v for k, v in changes.items() if k not in _SUSPECTS})
+        limit = tolerance(trusted, base[name].dtype, _scale(base[name]), eps)
+        for kind in _SUSPECTS:
+            absolute, relative = changes.get(kind, (0.0, 0.0))
+            if absolute > limit.max_abs and relative > (limit.rel_l2 or 0.0):
+                found[kind] = max(found.get(kind, 0.0), relative)
+    if "repeat" in found:  # then a batch alone tells nothing about peers
+        found.pop("batch", None)
+    noisy = {k for k in _SUSPECTS if k in found} | ({"batch"} if "repeat" in found else set())
+    floors = {
+        name: _floor({k: v for k, v in changes.items() if k not in noisy}, changes) for name, changes in table.items()
+    }
+    return Noise(floors, found.get("batch"), found.get("repeat"))
+
+
+def _difference(base: Array, changed: Array) -> tuple[float, float]:
+    if base.shape != changed.shape:
+        return float("inf"), float("inf")
+    e = errors(base, changed)
+    if e.nonfinite_differs:
+        return float("inf"), float("inf")
+    return e.max_abs, e.rel_l2 or 0.0
+
+
+def _floor(changes: Mapping[str, tuple[float, float]], every: Mapping[str, tuple[float, float]] | None = None) -> Floor:
+    absolute = max((a for a, _ in changes.values()), default=0.0)
+    relative = max((r for _, r in changes.values()), default=0.0)
+    return Floor(absolute, relative, dict(every if every is not None else changes))
+
+
+def _scale(value: Array) -> float:
+    if value.dtype.kind in "OSU" or not value.size:
+        return 0.0
+    numbers = np.abs(np.asarray(value, np.float64))
+    return float(numbers[np.isfinite(numbers)].max(initial=0.0))
+
+
+def tolerance(floor: Floor, dtype: np.dtype[Any], scale: float, eps: float = EPS) -> Tolerance:
+    """The tolerance of an output of some dtype whose largest absolute value is `scale`.
+
+    eps: that of the model's arithmetic.
+    """
+    kind, bits = dtype.kind, dtype.itemsize * 8
+    if kind in "iu":
+        return Tolerance(max(SAFETY * floor.max_abs, 1.0) if bits <= 16 else 0.0)
+    if kind not in "fcV":
+        return Tolerance(0.0)
+    own = 2.0**-7 if kind == "V" else float(np.finfo(dtype).eps)
+    coarsest = max(eps, own, EPS)
+    least = (128.0 if coarsest <= EPS else 8.0) * coarsest
+    return Tolerance(max(SAFETY * floor.max_abs, least * scale), max(SAFETY * floor.rel_l2, least))

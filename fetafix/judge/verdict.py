@@ -1,0 +1,152 @@
+"""From figures to a verdict with its reason in plain words.
+
+    undecided   nothing to judge by: the source's own answers are not finite, vary from run to run, or nothing compares
+    divergent   the gate fails on labels, an output is lost or broken, or (for models without labels) numbers differ
+    drifting    labels agree, numbers do not: passes the gate `labels`, fails the gate `numeric`
+    equivalent  labels agree, where there are any, and all numbers are within the tolerance
+
+Gate `labels` passes while at most the share `max_mismatch` of the samples gets another label; the reason gives the
+exact bounds at `confidence`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from fetafix.judge.statistics import clopper_pearson
+from fetafix.report import OutputAgreement, Verdict
+
+Gate = Literal["labels", "numeric"]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a verdict rests on.
+
+    labelled: whether label figures exist (mismatches counts samples whose label differs in any head).
+    broken: outputs where the target is NaN or infinite and the source is not, or otherwise so; unsound: those where the
+    source itself is not finite. missing: source outputs that the target lacks. incomparable: outputs of another shape,
+    as (source name, what was found). batch_failure: how the target fails on a batch that the source takes. The
+    variations are relative L2 differences beyond noise, None where there is none; a target that varies is beyond the
+    noise floor.
+    """
+
+    gate: Gate
+    samples: int
+    outputs: tuple[OutputAgreement, ...] = ()
+    labelled: bool = False
+    mismatches: int = 0
+    max_mismatch: float = 0.0
+    confidence: float = 0.95
+    broken: tuple[str, ...] = ()
+    unsound: tuple[str, ...] = ()
+    missing: tuple[str, ...] = ()
+    incomparable: tuple[tuple[str, str], ...] = ()
+    crossed: tuple[tuple[str, str, str], ...] = ()
+    batch_failure: str = ""
+    source_varies: float | None = None
+    target_varies: float | None = None
+    target_depends: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """The verdict, whether the gate passes (None where undecided), and why."""
+
+    verdict: Verdict
+    passed: bool | None
+    reason: str
+
+
+def rule(facts: Facts) -> Ruling:
+    """The verdict on the facts; the first thing that settles it is the reason."""
+    undecided = _undecided(facts)
+    if undecided:
+        return Ruling(Verdict.UNDECIDED, None, undecided)
+    broken = _broken(facts)
+    if broken:
+        return Ruling(Verdict.DIVERGENT, False, broken)
+    labels, labels_pass = _labels(facts)
+    numbers, numbers_pass = _numbers(facts)
+    gate_passes = labels_pass if facts.gate == "labels" and facts.labelled else numbers_pass and labels_pass
+    if not labels_pass:
+        return Ruling(Verdict.DIVERGENT, False, _sentence(labels, numbers) + _hint(facts))
+    if numbers_pass and not facts.mismatches:
+        return Ruling(Verdict.EQUIVALENT, True, _sentence(labels, numbers))
+    if facts.labelled:
+        return Ruling(Verdict.DRIFTING, gate_passes, _sentence(labels, numbers) + _hint(facts))
+    return Ruling(Verdict.DIVERGENT, False, _sentence(labels, numbers) + _hint(facts))
+
+
+def _undecided(facts: Facts) -> str:
+    if facts.samples == 0:
+        return "no sample was compared"
+    if not facts.outputs:
+        return "no output of the target could be bound to one of the source"
+    if facts.unsound and not facts.broken:
+        return f"the source's own output {facts.unsound[0]!r} holds NaN or infinity, so there is nothing to agree with"
+    if facts.source_varies is not None:
+        return (
+            f"the source itself answers differently from run to run on the same input (relative difference "
+            f"{facts.source_varies:.2g}), so there is nothing to agree with; is a dropout or a random operator live?"
+        )
+    return ""
+
+
+def _broken(facts: Facts) -> str:
+    if facts.broken:
+        return f"the target's output {facts.broken[0]!r} holds NaN or infinity where the source's is finite"
+    if facts.missing:
+        return f"the target lacks the source's output {facts.missing[0]!r}"
+    if facts.incomparable:
+        name, what = facts.incomparable[0]
+        return f"output {name!r} cannot be compared: {what}"
+    if facts.batch_failure:
+        return f"the source takes several samples at once, the target fails on them: {facts.batch_failure}"
+    return ""
+
+
+def _labels(facts: Facts) -> tuple[str, bool]:
+    if not facts.labelled:
+        return "", True
+    agree = facts.samples - facts.mismatches
+    low, high = clopper_pearson(agree, facts.samples, facts.confidence)
+    bounds = f"between {low:.1%} and {high:.1%} with {facts.confidence:.0%} confidence"
+    if facts.mismatches == 0:
+        return f"all {facts.samples} labels agree ({bounds})", True
+    allowed = f"; allowed: {facts.max_mismatch:.3g} of them" if facts.max_mismatch else ""
+    text = f"{facts.mismatches} of {facts.samples} labels differ (agreement {bounds}{allowed})"
+    return text, facts.mismatches <= facts.max_mismatch * facts.samples + 1e-9
+
+
+def _numbers(facts: Facts) -> tuple[str, bool]:
+    beyond = [o for o in facts.outputs if o.within is False]
+    worst = max(beyond or facts.outputs, key=lambda o: (o.max_abs or 0.0) / (o.tolerance or 1e-30))
+    figure = f"output {worst.source!r} differs by up to {_figure(worst.max_abs)}"
+    if not beyond:
+        steady = facts.target_varies is None and facts.target_depends is None
+        return f"numbers are within the noise: {figure}, tolerance {_figure(worst.tolerance)}", steady
+    if worst.tolerance is not None and (worst.max_abs or 0.0) <= worst.tolerance:
+        return f"{figure}, as relative L2 {_figure(worst.rel_l2)}, beyond what harmless changes make", False
+    return f"{figure}, beyond the tolerance {_figure(worst.tolerance)}", False
+
+
+def _figure(value: float | None) -> str:
+    return "nothing" if value == 0.0 else "?" if value is None else f"{value:.2g}"
+
+
+def _sentence(labels: str, numbers: str) -> str:
+    return f"{labels}; {numbers}" if labels else numbers
+
+
+def _hint(facts: Facts) -> str:
+    """What is known about the cause without looking inside."""
+    if facts.crossed:
+        source, _, other = facts.crossed[0]
+        return f". The values of {source!r} are found in the target's {other!r}: outputs are swapped"
+    if facts.target_varies is not None:
+        return ". The target answers differently from run to run: is a dropout or a random operator live?"
+    if facts.target_depends is not None:
+        return ". The target's answer to a sample depends on the other samples in the batch"
+    return ""

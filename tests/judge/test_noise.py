@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fetafix.judge.noise import EPS, Floor, Noise, measure, one_ulp, tolerance
+
+RNG = np.random.default_rng(0)
+Y = RNG.normal(size=(4, 10)).astype(np.float32)
+F32 = np.dtype(np.float32)
+
+
+def test_one_ulp_moves_floats_a_little_and_nothing_else() -> None:
+    feeds = {"x": RNG.normal(size=(3, 50)).astype(np.float32), "ids": np.arange(5), "zero": np.zeros(3, np.float32)}
+    moved = one_ulp(feeds, seed=1)
+    assert (moved["x"] != feeds["x"]).all() and moved["x"].dtype == np.float32
+    assert np.abs(moved["x"] / feeds["x"] - 1).max() < 3 * EPS
+    assert np.array_equal(moved["ids"], feeds["ids"]) and np.array_equal(moved["zero"], feeds["zero"])
+    assert np.array_equal(one_ulp(feeds, seed=1)["x"], moved["x"])
+    assert not np.array_equal(one_ulp(feeds, seed=2)["x"], moved["x"])
+
+
+def test_one_ulp_of_half_floats_and_of_half_arithmetic() -> None:
+    x = RNG.uniform(0.5, 2, 100).astype(np.float16)
+    assert (one_ulp({"x": x}, 0)["x"] != x).all()
+    assert (one_ulp({"x": x.astype(np.float32)}, 0, eps=2**-10)["x"].astype(np.float16) != x).all()
+
+
+def test_one_ulp_keeps_infinities() -> None:
+    x = np.array([np.inf, -np.inf, np.nan], np.float32)
+    assert np.array_equal(one_ulp({"x": x}, 0)["x"], x, equal_nan=True)
+
+
+def test_floor_is_the_largest_harmless_change() -> None:
+    changed = {"ulp": Y + 1e-6, "runtime": Y - 3e-6, "repeat": Y, "batch": Y}
+    noise = measure({"y": Y}, {kind: {"y": value} for kind, value in changed.items()})
+    assert noise.floor("y").max_abs == pytest.approx(3e-6, rel=0.2)
+    assert set(noise.floor("y").changes) == {"ulp", "runtime", "repeat", "batch"}
+    assert noise.batch_dependence is None and noise.run_variation is None
+    assert noise.floor("unknown") == Floor()
+
+
+def test_batch_dependence_is_a_fact_not_a_tolerance() -> None:
+    noise = measure({"y": Y}, {"ulp": {"y": Y + 1e-7}, "repeat": {"y": Y}, "batch": {"y": Y[::-1]}})
+    assert noise.batch_dependence is not None and noise.batch_dependence > 0.5
+    assert noise.run_variation is None
+    assert noise.floor("y").max_abs < 1e-6
+
+
+def test_run_variation_explains_the_batch_too() -> None:
+    noise = measure({"y": Y}, {"repeat": {"y": Y * 1.5}, "batch": {"y": Y * 2}})
+    assert noise.run_variation == pytest.approx(0.5)
+    assert noise.batch_dependence is None
+    assert noise.floor("y").max_abs == 0.0
+
+
+def test_small_batch_effects_are_noise() -> None:
+    noise = measure({"y": Y}, {"ulp": {"y": Y + 1e-6}, "batch": {"y": Y + 2e-6}})
+    assert noise.batch_dependence is None
+    assert noise.floor("y").max_abs > 1e-6
+
+
+def test_changes_of_shape_and_finiteness_count_fully() -> None:
+    broken = Y.copy()
+    broken[0, 0] = np.nan
+    assert measure({"y": Y}, {"repeat": {"y": broken}}).run_variation == np.inf
+    assert measure({"y": Y}, {"batch": {"y": Y[:2]}}).batch_dependence == np.inf
+
+
+def test_nothing_measured() -> None:
+    assert measure({"y": Y}, {}) == Noise({"y": Floor()})
+
+
+@given(st.floats(0, 1e-3), st.floats(0, 1e3))
+def test_tolerance_rule(floor: float, scale: float) -> None:
+    found = tolerance(Floor(floor, floor), F32, scale)
+    assert found.max_abs == max(10 * floor, 128 * EPS * scale)
+    assert found.rel_l2 == max(10 * floor, 128 * EPS)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"),
+    [(np.uint8, 1.0), (np.int8, 1.0), (np.int64, 0.0), (np.bool_, 0.0), (np.float64, 128 * EPS), (np.float16, 2**-7)],
+)
+def test_tolerance_by_dtype(dtype: type, expected: float) -> None:
+    assert tolerance(Floor(), np.dtype(dtype), 1.0).max_abs == pytest.approx(expected)
+
+
+def test_tolerance_lets_half_precision_inside_count() -> None:
+    assert tolerance(Floor(), F32, 1.0, eps=2**-10).max_abs == 2**-7
+
+
+def test_tolerance_still_sees_weights_rounded_to_half_floats() -> None:
+    """The smallest fault of the catalogue that must be seen, wb-precision in float16, moves outputs by 1.7e-4."""
+    assert (tolerance(Floor(1e-6, 1e-6), F32, 1.0).rel_l2 or 0) < 1e-4
