@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from fetafix.edits import Edit, SetAttribute, SetInput
+from fetafix.edits import Edit, RemoveNode, SetAttribute, SetInput
 from fetafix.graph.twins import layout, twins
 from fetafix.ir import Body, Graph, Node
 
@@ -111,7 +111,32 @@ def _spatial(node: Node, graph: Graph, values: Values) -> Values:
         values["pads"] = pads
         values.pop("auto_pad", None)
         values.pop("output_shape", None)
-    return _normalised_pooling(values, source)
+    values = _normalised_pooling(values, source)
+    extra = absorbed(node, graph)
+    if extra is not None and pads is not None:
+        if "count_include_pad" in values:
+            values["count_include_pad"] = int(any(extra) or values["count_include_pad"])
+        values["pads"] = tuple(p + e for p, e in zip(pads, extra, strict=True))
+    return values
+
+
+def absorbed(node: Node, graph: Graph) -> tuple[int, ...] | None:
+    """Spatial pads (begin…, end…) of a zero Pad right before a kernel operator that does the same as pads of its own.
+
+    An AveragePool counts such pads, so one that has uncounted pads beside is left alone.
+    """
+    pad = graph.producers.get(node.input(0))
+    if pad is None or pad.op != "Pad" or node.op not in ("Conv", "ConvInteger", "AveragePool"):
+        return None
+    values = canonical(pad, graph)
+    pads, rank = values.get("pads"), len(graph.shapes.get(pad.input(0), ()))
+    if pads is None or values["mode"] != "constant" or values["value"] != 0.0 or len(pads) != 2 * rank or rank < 3:
+        return None
+    if pads[0] or pads[1] or pads[rank] or pads[rank + 1] or min(pads) < 0:
+        return None
+    if node.op == "AveragePool" and any(node.attrs.get("pads", ())) and not node.attrs.get("count_include_pad"):  # type: ignore[arg-type]
+        return None
+    return (*pads[2:rank], *pads[rank + 2:])
 
 
 def _explicit_pads(
@@ -375,9 +400,22 @@ def _assign(node: Node, graph: Graph, name: str, value: Any) -> list[Edit] | Non
         if node.op == "Upsample" or opset < 11 or name == "scales":
             return None
         return [SetAttribute(key, name, value)]
-    if name == "pads" and node.op in SPATIAL and "auto_pad" in node.attrs:
-        return [SetAttribute(key, "auto_pad", None), SetAttribute(key, "pads", value)]
+    if name == "pads" and node.op in SPATIAL:
+        return _assign_pads(node, graph, value)
     return [SetAttribute(key, name, value)]
+
+
+def _assign_pads(node: Node, graph: Graph, pads: tuple[int, ...] | None) -> list[Edit] | None:
+    if pads is None:
+        return None
+    extra = absorbed(node, graph) or (0,) * len(pads)
+    own = tuple(p - e for p, e in zip(pads, extra, strict=True))
+    edits: list[Edit] = [SetAttribute(node.key, "auto_pad", None)] if "auto_pad" in node.attrs else []
+    if min(own) >= 0:
+        return [*edits, SetAttribute(node.key, "pads", own)]
+    if len(graph.consumers[node.input(0)]) > 1:
+        return None
+    return [RemoveNode(node.input(0)), *edits, SetAttribute(node.key, "pads", pads)]
 
 
 def _assign_bound(node: Node, graph: Graph, name: str, value: float | None) -> list[Edit]:

@@ -8,12 +8,13 @@ without a partner are skipped. Crossing pairs do not occur within a segment ofte
 from __future__ import annotations
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from fetafix.graph.segment import Segment
-from fetafix.graph.weights import alike
-from fetafix.ir import Graph, Node
+from fetafix.graph.weights import moments
+from fetafix.ir import Array, Graph, Node
 
 _FAMILIES = (
     {"Gemm", "MatMul"}, {"Clip", "Relu"}, {"LeakyRelu", "PRelu", "Elu", "Celu"}, {"Resize", "Upsample"},
@@ -22,7 +23,10 @@ _FAMILIES = (
 )
 
 
-def _score(target: Node, source: Node, segment: Segment) -> float:
+_known: WeakKeyDictionary[Segment, list[tuple[Node, Node]]] = WeakKeyDictionary()
+
+
+def _score(target: Node, source: Node, segment: Segment, weights: dict[str, Array]) -> float:
     """How well two nodes fit each other; 0 where they cannot be twins."""
     if (target.op, target.domain) == (source.op, source.domain):
         score = 4.0
@@ -30,23 +34,35 @@ def _score(target: Node, source: Node, segment: Segment) -> float:
         score = 2.0
     else:
         return 0.0
-    ours, theirs = (_weight(n, g) for n, g in ((target, segment.target), (source, segment.source)))
+    ours, theirs = weights.get(f"t:{target.key}"), weights.get(f"s:{source.key}")
     if ours is not None and theirs is not None:
-        score += 3.0 if alike(ours, theirs) else 1.0 if ours.size == theirs.size else -1.0
+        score += 3.0 if np.allclose(ours, theirs, rtol=1e-4) else 1.0 if ours[0] == theirs[0] else -1.0
     sizes = [g.shapes.get(n.key) for n, g in ((target, segment.target), (source, segment.source))]
     if all(s is not None for s in sizes) and sorted(map(str, sizes[0] or ())) == sorted(map(str, sizes[1] or ())):
         score += 0.5
     return score
 
 
-def _weight(node: Node, graph: Graph) -> np.ndarray | None:
-    return next((graph.initializers[t] for t in node.inputs[1:] if t in graph.initializers), None)
+def _weights(segment: Segment) -> dict[str, Array]:
+    found = {}
+    for side, graph in (("t", segment.target), ("s", segment.source)):
+        for node in graph.nodes:
+            weight = next((graph.initializers[t] for t in node.inputs[1:] if t in graph.initializers), None)
+            if weight is not None:
+                found[f"{side}:{node.key}"] = moments(weight)
+    return found
 
 
 def twins(segment: Segment) -> list[tuple[Node, Node]]:
     """Pairs (target node, source node) of a segment, in the target's order; nodes without a twin are left out."""
-    ours, theirs = segment.target.nodes, segment.source.nodes
-    scores = np.array([[_score(t, s, segment) for s in theirs] for t in ours]).reshape(len(ours), len(theirs))
+    if segment not in _known:
+        _known[segment] = _pair(segment)
+    return _known[segment]
+
+
+def _pair(segment: Segment) -> list[tuple[Node, Node]]:
+    ours, theirs, weights = segment.target.nodes, segment.source.nodes, _weights(segment)
+    scores = np.array([[_score(t, s, segment, weights) for s in theirs] for t in ours]).reshape(len(ours), len(theirs))
     best = np.zeros((len(ours) + 1, len(theirs) + 1))
     for i in range(len(ours)):
         for j in range(len(theirs)):
