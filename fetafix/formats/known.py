@@ -78,4 +78,4 @@ def _text(head: bytes) -> str | None:
         return "a Git LFS pointer, not the file itself; fetch it with `git lfs pull`"
     if text.startswith(("<!DOCTYPE", "<html", "<!doctype")):
         return "a web page (a download that went wrong?)"
-    return "a text file" if text and text.isprintable() or "\n" in text else None
+    return "a text file" if (text and text.isprintable()) or "\n" in text else None

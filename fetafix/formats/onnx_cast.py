@@ -31,24 +31,23 @@ def fit(name: str, array: Array, dtype: str) -> Array:
     if not _kept(array, cast):
         shown = array.ravel()[np.flatnonzero(~_equal(array, cast))[0]]
         raise InputDataError(
-            f"input {name!r}: expected {dtype}, got {array.dtype} with values such as {shown} that {dtype} cannot hold; "
-            f"convert the data, or choose a preprocessing that ends in {dtype}"
+            f"input {name!r}: expected {dtype}, got {array.dtype} with values such as {shown} that {dtype} cannot "
+            f"hold; convert the data, or choose a preprocessing that ends in {dtype}"
         )
     return np.ascontiguousarray(cast)
 
 
 def _kept(old: Array, new: Array) -> bool:
-    if old.dtype.kind == "f" and new.dtype.kind == "f":
-        return bool((np.isfinite(old) == np.isfinite(new)).all())
-    return bool(_equal(old, new).all())
+    return bool(np.all(_equal(old, new)))
 
 
 def _equal(old: Array, new: Array) -> Array:
+    """Where a cast kept the value; between floats, where it did not overflow."""
     if old.dtype.kind == "f" and new.dtype.kind == "f":
-        return np.isfinite(old) == np.isfinite(new)
+        return np.asarray(np.isfinite(old) == np.isfinite(new))
     if old.dtype.kind in "iub" and new.dtype.kind in "iub":
         with np.errstate(over="ignore"):
-            return (new.astype(old.dtype) == old) & ((old < 0) == (new < 0))
+            return np.asarray((new.astype(old.dtype) == old) & ((old < 0) == (new < 0)))
     # float64 holds every float and every integer below 2**53 exactly
     return np.asarray(old.astype(np.float64) == new.astype(np.float64))
 
@@ -62,4 +61,4 @@ def to_bfloat16(array: Array) -> Array:
 
 def from_bfloat16(bits: Array) -> Array:
     """bfloat16 bits in uint16 as float32 values."""
-    return (bits.astype(np.uint32) << 16).view(np.float32)
+    return np.asarray((bits.astype(np.uint32) << 16).view(np.float32))

@@ -1,9 +1,9 @@
 """ONNX files, run by ONNX Runtime on the CPU.
 
-A session is made from the path, never from bytes, so that models beyond 2 GB and weights in files of their own work. A plain
-run imports onnxruntime and numpy only; the `onnx` package is loaded when edits are written. Outputs that are no numeric
-tensors are handled as far as they can be compared: a sequence of maps (scikit-learn's ZipMap) becomes a matrix with one
-column a key; sequences, optionals and strings are left out and named in the details.
+A session is made from the path, never from bytes, so that models beyond 2 GB and weights in files of their own work. A
+plain run imports onnxruntime and numpy only; the `onnx` package is loaded when edits are written. Outputs that are no
+numeric tensors are handled as far as they can be compared: a sequence of maps (scikit-learn's ZipMap) becomes a matrix
+with one column a key; sequences, optionals and strings are left out and named in the details.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ def recognise(path: Path) -> str | None:
     return None if scan(path, deep=False) is None else FORMAT
 
 
-def open(path: Path, format: str, options: OpenOptions) -> OnnxModel:  # noqa: A001 - the name that every family has
-    """The model in a session. Raises UnreadableModel where weights are missing, RuntimeCrash where the runtime refuses."""
+def open(path: Path, format: str, options: OpenOptions) -> OnnxModel:
+    """The model in a session. Raises UnreadableModel where weights are missing, RuntimeCrash where it does not load."""
     facts = scan(path)
     if facts is None:
         raise UnreadableModel(f"{path}: this is no ONNX file")
@@ -74,9 +74,8 @@ class OnnxModel:
         Raises InputDataError where the feeds do not suit the interface, RuntimeCrash where the runtime fails.
         """
         if feeds.keys() != self._inputs.keys():
-            raise InputDataError(
-                f"{self._path}: expected inputs {', '.join(sorted(self._inputs))}; got {', '.join(sorted(feeds)) or 'none'}"
-            )
+            expected, found = ", ".join(sorted(self._inputs)), ", ".join(sorted(feeds)) or "none"
+            raise InputDataError(f"{self._path}: expected inputs {expected}; got {found}")
         ready = {k: onnx_cast.fit(k, v, str(self._inputs[k])) for k, v in feeds.items()}
         try:
             values = self._run_raw(ready) if self._raw else self._session.run(self._fetch, ready)
@@ -91,8 +90,8 @@ class OnnxModel:
     def write(self, edits: Sequence[Edit], out: Path, lifted: Path) -> Written:
         """Apply the edits and write `out` (and `out`.data for weights that were in files of their own).
 
-        What the edits do not touch stays as it was. Raises EditError where an edit does not fit or the result is not valid,
-        OutputError where `out` cannot be written.
+        What the edits do not touch stays as it was. Raises EditError where an edit does not fit or the result is not
+        valid, OutputError where `out` cannot be written.
         """
         from fetafix.formats.onnx_write import write
 
@@ -166,7 +165,8 @@ def _comparable(kind: str) -> bool:
 def _tensor_info(arg: Any, facts: Facts) -> TensorInfo:
     if arg.type.startswith(_MAP):
         return TensorInfo(name=arg.name, dtype="float32", shape=[None, None])
-    shape = None if arg.name in facts.unshaped else [d if isinstance(d, int) and d >= 0 else _symbol(d) for d in arg.shape]
+    known = arg.name not in facts.unshaped
+    shape = [d if isinstance(d, int) and d >= 0 else _symbol(d) for d in arg.shape] if known else None
     return TensorInfo(name=arg.name, dtype=str(tensor_dtype(arg.type)), shape=shape)
 
 
@@ -187,7 +187,9 @@ def _from_ort(value: Any) -> Any:
         return value.numpy() if value.is_tensor() else value
     shape = tuple(value.shape())
     count = int(np.prod(shape))
-    bits = np.frombuffer((ctypes.c_uint16 * count).from_address(value.data_ptr()), np.uint16) if count else np.zeros(0, "u2")
+    bits = np.zeros(count, np.uint16)
+    if count:
+        ctypes.memmove(bits.ctypes.data, value.data_ptr(), bits.nbytes)
     return onnx_cast.from_bfloat16(bits).reshape(shape)
 
 
@@ -198,7 +200,7 @@ def _check_external(path: Path, tensors: Sequence[ExternalTensor]) -> None:
         file = path.parent / location
         what = f"tensor {parts[0].tensor!r}" + (f" and {len(parts) - 1} others" if parts[1:] else "")
         if Path(location).is_absolute() or ".." in Path(location).parts:
-            raise UnreadableModel(f"{path}: {what} has its data in {location!r}, outside the model's folder; move it there")
+            raise UnreadableModel(f"{path}: {what} has its data in {location!r}, expected it in the model's folder")
         if not file.is_file():
             raise UnreadableModel(
                 f"{path}: expected the data of {what} in {file}, but there is no such file; put it beside the model"

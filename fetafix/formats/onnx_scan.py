@@ -1,8 +1,8 @@
 """Facts about an ONNX file from its protobuf tags alone, without the `onnx` package.
 
-A plain run needs no parsed model, so a worker that only runs one should not pay for parsing it twice. The walk reads field
-numbers and lengths and skips the weights; it also tells a truncated file from one that was never ONNX. Field numbers are
-those of onnx.proto (ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto, FunctionProto).
+A plain run needs no parsed model, so a worker that only runs one should not pay for parsing it twice. The walk reads
+field numbers and lengths and skips the weights; it also tells a truncated file from one that was never ONNX. Field
+numbers are those of onnx.proto (ModelProto, GraphProto, NodeProto, AttributeProto, TensorProto, FunctionProto).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Malformed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ExternalTensor:
-    """Where a tensor's data lie: a file relative to the model's folder, offset and length in bytes (None: to its end)."""
+    """Where a tensor's data lie: a file in the model's folder, offset and length in bytes (None: to its end)."""
 
     tensor: str
     location: str
@@ -46,7 +46,7 @@ class ExternalTensor:
 
 @dataclass(slots=True)
 class Facts:
-    """What the tags tell. `ops` counts (domain, operator), bodies and functions included; `dtypes` counts initializers."""
+    """What the tags tell. `ops` counts (domain, operator) in bodies and functions too; `dtypes` counts initializers."""
 
     ir_version: int = 0
     producer: str = ""
@@ -79,11 +79,13 @@ def scan(path: Path, deep: bool = True) -> Facts | None:
             _model(data, size, facts, deep)
         except Malformed as reason:
             facts.has_graph |= reason.number == 7
-            return _judge(path, size, facts, reason.truncated)
+            _judge(path, size, facts, reason.truncated)
+            return None
         if not facts.has_graph or not facts.ir_version:
             return None
         if not facts.opsets:
-            return _judge(path, size, facts, True)
+            _judge(path, size, facts, True)
+            return None
         if not facts.nodes:
             raise UnreadableModel(f"{path}: this is an ONNX file, but its graph has no nodes; nothing can be computed")
         return facts
@@ -94,7 +96,8 @@ def _judge(path: Path, size: int, facts: Facts, truncated: bool) -> None:
     # A SavedModel starts with the same tags and schema version 1; ONNX files in use have IR version 3 or more.
     graph = facts.has_graph and 0 < facts.ir_version < 100
     if graph or (truncated and 3 <= facts.ir_version < 100):
-        what = f"the file ends after {size:,} bytes, in the middle of the model" if truncated else "its content is damaged"
+        cut = f"the file ends after {size:,} bytes, in the middle of the model"
+        what = cut if truncated else "its content is damaged"
         raise UnreadableModel(f"{path}: this is an ONNX file, but {what}; copy or download it again")
 
 
@@ -144,6 +147,7 @@ def fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int, 
 
 
 def text(data: mmap.mmap, start: int, end: int) -> str:
+    """A field's bytes as text."""
     return bytes(data[start:end]).decode("utf-8", "replace")
 
 

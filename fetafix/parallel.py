@@ -1,0 +1,314 @@
+"""Models in worker processes, side by side: what runs a model natively without sharing its fate.
+
+    with ModelProcess("a.onnx") as source, ModelProcess("b.pt") as target:
+        first, second = source.start_run(samples), target.start_run(samples)
+        outputs = first.result(), second.result()
+
+A worker starts as `python -m fetafix.worker` (not by multiprocessing, which would import the caller's main module
+again) and opens its model at once. Arrays go through shared memory. What the runtime prints is caught in a nameless file
+whose last lines explain a crash; a worker that dies is a RuntimeCrash of its model. Nothing stays behind, whoever dies
+first.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, Self, TypeVar
+
+import numpy as np
+
+from fetafix import errors
+from fetafix.channel import Channel, nameless_file
+from fetafix.edits import Edit
+from fetafix.errors import FetafixError, InputDataError, RuntimeCrash
+from fetafix.feeding import Assembly, Job, Outputs, RowsOfFile, Source
+from fetafix.formats.base import Lifted, OpenOptions, Written
+from fetafix.ir import Array
+from fetafix.report import ModelInfo
+from fetafix.worker import CLEANUP_SECONDS, Status
+
+__all__ = ["Chunk", "ModelProcess", "Pending", "RowsOfFile", "Source", "threads_each"]
+
+Progress = Callable[[int, int], None]
+T = TypeVar("T")
+_ROOT = str(Path(__file__).resolve().parent.parent)
+_TAIL_LINES, _TAIL_BYTES = 12, 4000
+_DOING = {"open": "opening the model", "lift": "lifting it to ONNX", "write": "writing the model", "run": "running"}
+
+
+def threads_each(models: int = 2) -> int:
+    """Threads for each of several models that run at the same time: the processors this process may use, shared."""
+    return max(1, len(os.sched_getaffinity(0)) // models if hasattr(os, "sched_getaffinity") else 1)
+
+
+class Chunk(NamedTuple):
+    """Outputs of samples start to stop − 1."""
+
+    start: int
+    stop: int
+    outputs: Outputs
+
+
+class Pending(Generic[T]):
+    """The answer to a request that a worker is busy with."""
+
+    def __init__(
+        self, method: str, finish: Callable[[Any], T], assembly: Assembly | None = None, total: int = 0
+    ) -> None:
+        self.method = method
+        self.number = -1
+        self._finish = finish
+        self._assembly = assembly
+        self._total = total
+        self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        self._answer: tuple[str, Any] | None = None
+
+    def result(self, progress: Progress | None = None) -> T:
+        """Wait for the answer; `progress(done, total)` is called as samples are done. Raises what the worker raised."""
+        while (event := self.next_event())[0] == "chunk":
+            if progress is not None:
+                progress(event[1], self._total)
+        return self._finish(event[1])
+
+    def next_event(self) -> tuple[str, Any]:
+        """The next ("chunk" | "result", payload); raises the error that ended the request."""
+        event = self._answer or self._events.get()
+        if event[0] != "chunk":
+            self._answer = event
+        if event[0] == "error":
+            raise event[1]
+        return event
+
+    def deliver(self, kind: str, payload: Any) -> None:
+        """Take what the worker sent; called by the thread that reads from it."""
+        if kind == "chunk" and self._assembly is not None:
+            try:
+                self._assembly.add(payload[1])
+            except FetafixError as error:
+                kind, payload = "error", error
+            else:
+                payload = payload[0]
+        self._events.put((kind, payload))
+
+
+class Chunks(Iterator[Chunk]):
+    """Outputs chunk by chunk while the model runs on, a few chunks ahead; `close` stops it early."""
+
+    def __init__(self, pending: Pending[None], tell: Callable[[str], None]) -> None:
+        self._pending, self._tell = pending, tell
+        self._at = 0
+        self._over = False
+
+    def __next__(self) -> Chunk:
+        """The next chunk. Raises what the worker raised."""
+        if self._over:
+            raise StopIteration
+        kind, payload = self._pending.next_event()
+        if kind != "chunk":
+            self._over = True
+            raise StopIteration
+        start, (self._at, outputs) = self._at, payload
+        self._tell("more")
+        return Chunk(start, self._at, outputs)
+
+    def close(self) -> None:
+        """Want no more: the model stops after the batch in hand."""
+        if not self._over:
+            self._over = True
+            self._tell("cancel")
+
+
+class ModelProcess:
+    """A model opened in a process of its own, which starts at once; every method waits until it is open.
+
+    `memory_limit` bounds the worker's address space in bytes. Any method raises the FetafixError that the worker raised,
+    or RuntimeCrash where it died. Not to be shared between threads.
+    """
+
+    def __init__(self, path: Path | str, options: OpenOptions | None = None, *, memory_limit: int = 0) -> None:
+        self.path = Path(path)
+        self._lock = threading.Lock()
+        self._ids = itertools.count()
+        self._waiting: dict[int, Pending[Any]] = {}
+        self._end: FetafixError | None = None
+        self._closed = False
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
+        self._start(memory_limit)
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        self._opened: Pending[ModelInfo] = self._ask(
+            Pending("open", lambda info: info), path=self.path, options=options or OpenOptions(), search=sys.path
+        )
+
+    def _start(self, memory_limit: int) -> None:
+        ours, theirs = socket.socketpair()
+        counters = nameless_file()
+        try:
+            os.ftruncate(counters, Status.size)
+            self._status = Status(counters)
+            known = os.environ.get("PYTHONPATH")
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "fetafix.worker", str(theirs.fileno()), str(counters), str(memory_limit)],
+                stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT,
+                pass_fds=(theirs.fileno(), counters),
+                env={**os.environ, "PYTHONPATH": os.pathsep.join([_ROOT, *([known] if known else [])])},
+            )
+        finally:
+            theirs.close()
+            os.close(counters)
+        self._channel = Channel(ours)
+
+    def info(self) -> ModelInfo:
+        """Path, format, digest, interface and details."""
+        return self._opened.result()
+
+    def run(
+        self,
+        samples: Mapping[str, Source],
+        batch: int | None = None,
+        batched: bool = True,
+        progress: Progress | None = None,
+    ) -> Outputs:
+        """All outputs by name, over all samples; see `start_run`."""
+        return self.start_run(samples, batch, batched).result(progress)
+
+    def start_run(
+        self, samples: Mapping[str, Source], batch: int | None = None, batched: bool = True
+    ) -> Pending[Outputs]:
+        """Begin to run the model over samples: input name → array (N, *item) or RowsOfFile.
+
+        batched: slices [i:i+batch] are fed, outputs are (N, *output item); an output without a leading batch axis is
+          stacked. Otherwise samples[i] is one whole feed and outputs are (N, *output).
+        batch: None lets the model choose: what its shapes demand, else a size that suits caches, else 1.
+        """
+        job = self._job(samples, batch, batched, 0)
+        assembly = Assembly(job.count, str(self.path))
+        return self._ask(Pending("run", lambda _: assembly.outputs, assembly, job.count), work=job, ahead=0)
+
+    def run_chunks(
+        self,
+        samples: Mapping[str, Source],
+        batch: int | None = None,
+        batched: bool = True,
+        chunk: int = 16,
+        ahead: int = 2,
+    ) -> Chunks:
+        """Like `start_run`, but yields the outputs of `chunk` samples at a time.
+
+        It starts now, not at the first `next`, and the worker runs on, at most `ahead` chunks in advance. `close()` the
+        iterator to stop early.
+        """
+        job = self._job(samples, batch, batched, chunk)
+        pending: Pending[None] = Pending("run", lambda _: None)
+        self._ask(pending, work=job, ahead=ahead)
+        return Chunks(pending, lambda what: self._tell(pending.number, what))
+
+    def lift(self, folder: Path, example: Mapping[str, Array]) -> Lifted:
+        """An ONNX view of the model, written into `folder` unless the model is one. Raises LiftError."""
+        return self.start_lift(folder, example).result()
+
+    def start_lift(self, folder: Path, example: Mapping[str, Array]) -> Pending[Lifted]:
+        """Begin to lift."""
+        feeds = {k: np.ascontiguousarray(v) for k, v in example.items()}
+        return self._ask(Pending("lift", lambda lifted: lifted), folder=Path(folder), example=feeds)
+
+    def write(self, edits: Sequence[Edit], out: Path, lifted: Path) -> Written:
+        """Write the model with edits (in terms of the lifted graph) to `out`. Raises EditError, OutputError."""
+        pending: Pending[Written] = Pending("write", lambda written: written)
+        return self._ask(pending, edits=tuple(edits), out=Path(out), lifted=Path(lifted)).result()
+
+    def close(self) -> None:
+        """End the worker, whatever it is doing, and wait for it; the model file stays as it was."""
+        if self._closed:
+            return
+        self._closed = True
+        writing = any(p.method == "write" for p in [*self._waiting.values()])
+        self._channel.shutdown()
+        self._reader.join(CLEANUP_SECONDS if writing else 2)
+        if self._reader.is_alive():
+            self._process.kill()
+            self._reader.join()
+        self._channel.close()
+        self._output.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def _job(self, samples: Mapping[str, Source], batch: int | None, batched: bool, chunk: int) -> Job:
+        sources = {k: s if isinstance(s, RowsOfFile) else np.ascontiguousarray(s) for k, s in samples.items()}
+        job = Job(sources, batch, batched, chunk)
+        if not job.count:
+            raise InputDataError(f"{self.path}: expected at least one sample to run, got none")
+        return job
+
+    def _ask(self, pending: Pending[T], **arguments: Any) -> Pending[T]:
+        pending.number = number = next(self._ids)
+        with self._lock:
+            if self._end is not None or self._closed:
+                pending.deliver("error", self._end or RuntimeCrash(f"{self.path}: the model is closed"))
+                return pending
+            self._waiting[number] = pending
+        with contextlib.suppress(OSError):  # a dead worker is noticed and told by the reader
+            self._channel.send((number, pending.method, arguments))
+        return pending
+
+    def _tell(self, number: int, what: str) -> None:
+        with contextlib.suppress(OSError):
+            self._channel.send((number, what, {}))
+
+    def _read(self) -> None:
+        """Hand messages to those who wait for them, until the worker is gone. Runs in a thread."""
+        while True:
+            try:
+                number, kind, payload = self._channel.receive()
+            except EOFError:
+                break
+            if kind == "error":
+                payload = _error(*payload)
+            pending = self._waiting[number] if kind == "chunk" else self._waiting.pop(number)
+            pending.deliver(kind, payload)
+        self._process.wait()
+        with self._lock:
+            self._end = self._obituary()
+            for pending in self._waiting.values():
+                pending.deliver("error", self._end)
+            self._waiting.clear()
+
+    def _obituary(self) -> RuntimeCrash:
+        """What happened to a worker that is gone: how it ended, while doing what, and its last words."""
+        if self._closed:
+            return RuntimeCrash(f"{self.path}: the model was closed")
+        code = self._process.returncode
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        method = next((p.method for p in self._waiting.values()), "")
+        doing = f" while {_DOING[method]} {self._status.words()}".rstrip() if method else ""
+        hint = "; likely out of memory: try a smaller batch or fewer samples" if code == -signal.SIGKILL else ""
+        words = self._last_words()
+        return RuntimeCrash(f"{self.path}: its runtime {how}{doing}{hint}{words}")
+
+    def _last_words(self) -> str:
+        self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(0, self._output.tell() - _TAIL_BYTES))
+        lines = self._output.read().decode("utf-8", "replace").strip().splitlines()[-_TAIL_LINES:]
+        return "\nlast output:\n  " + "\n  ".join(lines) if lines else ""
+
+
+def _error(name: str, message: str, trace: str) -> FetafixError:
+    """The error that the worker raised, with its traceback as a note."""
+    error: FetafixError = getattr(errors, name, RuntimeCrash)(message)
+    error.add_note(f"in the worker process:\n{trace}")
+    return error
