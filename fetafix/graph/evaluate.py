@@ -60,7 +60,7 @@ class Evaluator:
         try:
             small, names = _numbered(piece, embed, given, wanted)
             session = self._session(small)
-            feed = {names[k]: np.ascontiguousarray(v) for k, v in given.items()}
+            feed = {names[k]: np.asarray(v, order="C") for k, v in given.items()}
             return [np.asarray(v) for v in session.run([names[t] for t in wanted], feed)]
         except Exception as error:  # onnxruntime raises a class of its own per status code, all directly below Exception
             ops = ", ".join(dict.fromkeys(n.op for n in piece.nodes))

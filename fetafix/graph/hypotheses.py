@@ -19,8 +19,10 @@ from fetafix.graph.store import ActivationStore
 from fetafix.ir import Array, Graph, Node
 
 _WINDOW = 40
-_NARROW, _WIDE = 4, 16
+_NARROW, _EACH, _WIDE = 4, 3, 30
 _SAME_WEIGHTS = 1e-4
+_REGION = 40
+_WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Gather", "QLinearConv", "MatMulInteger"}
 _FAMILIES = (
     {"Gemm", "MatMul"},
     {"Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "HardSwish", "HardSigmoid", "Sigmoid", "Gelu", "Mish", "ThresholdedRelu"},
@@ -56,6 +58,51 @@ class Hypothesis:
     shape: tuple[int, ...] | None
     score: float
     structural: bool
+
+
+class _Regions:
+    """What a tensor is computed from since the last twins: those twins, and the operators that carry weights."""
+
+    def __init__(self, source: Graph, target: Graph, twins: Mapping[str, TwinLike]) -> None:
+        self._source, self._target = source, target
+        self._twins = {t: w.source for t, w in twins.items()}
+        self._known = set(self._twins.values())
+        self._seen: dict[tuple[bool, str], tuple[frozenset[str], tuple[str, ...]]] = {}
+
+    def alike(self, target: str, source: str) -> float:
+        """Up to 1.5 for the same twins upstream, and 1 for the same weighted operators in between."""
+        mine, core = self._region(True, target)
+        theirs, other = self._region(False, source)
+        shared = len(mine & theirs) / max(len(mine | theirs), 1)
+        return 1.5 * shared + 1.0 * (core == other and bool(core) and shared > 0)
+
+    def anchors(self, target: str) -> frozenset[str]:
+        """The source twins of what a target tensor is computed from."""
+        return self._region(True, target)[0]
+
+    def _region(self, target: bool, tensor: str) -> tuple[frozenset[str], tuple[str, ...]]:
+        key = (target, tensor)
+        if key not in self._seen:
+            self._seen[key] = self._trace(self._target if target else self._source, tensor, target)
+        return self._seen[key]
+
+    def _trace(self, graph: Graph, tensor: str, target: bool) -> tuple[frozenset[str], tuple[str, ...]]:
+        found, core, seen = set[str](), list[str](), set[str]()
+        stack = [tensor]
+        while stack and len(seen) < _REGION:
+            node = graph.producers.get(stack.pop())
+            if node is None or node.key in seen:
+                continue
+            seen.add(node.key)
+            if node.op in _WEIGHTED:
+                core.append(family(node.op))
+            for read in node.reads:
+                twin = self._twins.get(read) if target else (read if read in self._known else None)
+                if twin is not None:
+                    found.add(twin)
+                elif read in graph.producers:
+                    stack.append(read)
+        return frozenset(found), tuple(sorted(core))
 
 
 class Evidence:
@@ -99,31 +146,21 @@ class Evidence:
         wide: bool,
     ) -> list[Hypothesis]:
         """Suppositions for the open tensors `cone`, best first; `wide` looks further and tries more."""
-        start = self._start(cone, twins)
         used = {t.source for t in twins.values()}
         found: list[Hypothesis] = []
+        regions = _Regions(self.source, self.target, twins)
         for depth, target in enumerate(cone):
             value = values.get(target)
             own = None if value is None else fingerprint(value)
+            pairs: list[Hypothesis] = []
+            start = min((self._index.order[a] for a in regions.anchors(target)), default=0)
             for source in self._candidates(target, value, start, wide, outputs):
-                score, structural = self._score(target, source, own, twins, used)
-                if outputs.get(target) == source:
-                    score += 1.0
+                score, structural = self._score(target, source, own, twins, used, regions)
                 layout, shape = self.layout(target, source, value, twins)
-                if layout is not None:
-                    found.append(Hypothesis(target, source, layout, shape, score - 0.05 * depth, structural))
-        found.sort(key=lambda h: -h.score)
-        floor = 0.5 if wide else 2.0
-        good = [h for h in found if h.score >= floor or outputs.get(h.target) == h.source]
-        return good[: _WIDE if wide else _NARROW]
-
-    def _start(self, cone: Sequence[str], twins: Mapping[str, TwinLike]) -> int:
-        """The source's position where the open region begins: its earliest known input."""
-        order = [
-            self._index.order[twins[t].source]
-            for c in cone[:4] for t in self.target.producers[c].reads if t in twins
-        ]
-        return min(order, default=0)
+                if layout is not None and (score >= (0.5 if wide else 1.5) or target in outputs):
+                    pairs.append(Hypothesis(target, source, layout, shape, score - 0.02 * depth, structural))
+            found += sorted(pairs, key=lambda h: -h.score)[: _EACH if wide else _NARROW]
+        return sorted(found, key=lambda h: -h.score)[:_WIDE]
 
     def _candidates(
         self, target: str, value: Array | None, start: int, wide: bool, outputs: Mapping[str, str]
@@ -135,7 +172,7 @@ class Evidence:
         return [n for n in names if start <= self._index.order[n] <= start + reach]
 
     def _score(
-        self, target: str, source: str, own: Array | None, twins: Mapping[str, TwinLike], used: set[str]
+        self, target: str, source: str, own: Array | None, twins: Mapping[str, TwinLike], used: set[str], regions: _Regions
     ) -> tuple[float, bool]:
         node, twin = self.target.producers[target], self.source.producers.get(source)
         score = 0.0
@@ -145,7 +182,7 @@ class Evidence:
             weights = self.same_weights(node, twin)
             live = [t for t in node.inputs if t and t not in self.target.initializers]
             reads = bool(live) and all(t in twins and twins[t].source in twin.inputs for t in live)
-            score += 1.0 * same_op + 2.5 * (weights and same_op) + 1.5 * reads
+            score += 1.0 * same_op + 2.5 * (weights and same_op) + regions.alike(target, source)
             structural = same_op and (reads or weights) and source not in used
         score += 2.5 * self._same_readers(target, source)
         if own is not None:

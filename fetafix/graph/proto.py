@@ -154,7 +154,7 @@ def model_from_graph(graph: Graph, ir_version: int = 10, embed: Mapping[str, Arr
         "graph",
         [value_to_proto(v) for v in graph.inputs],
         [onnx.ValueInfoProto(name=v.name) for v in graph.outputs],
-        [numpy_helper.from_array(np.ascontiguousarray(t), k) for k, t in tensors.items()],
+        [numpy_helper.from_array(np.asarray(t, order="C"), k) for k, t in tensors.items()],
     )
     for out, value in zip(proto.output, graph.outputs, strict=True):
         if value.shape is not None:

@@ -105,8 +105,11 @@ class Walk:
             frontier = self._tidy()
             since = since + 1 if frontier else 0
             desperate = last or since >= _PATIENCE
-            if frontier and (desperate or node.key in self.state.open):
-                changed = self._resolve(frontier, desperate)
+            fresh = [o for o in node.outputs if o in self.state.open]
+            if frontier and (desperate or fresh):
+                changed = self._resolve(fresh, False) if fresh else None
+                if changed is None and desperate:
+                    changed = self._resolve(frontier, True)
                 since = 0 if desperate else since
                 if changed is not None:
                     position, since = self._at[changed], 0
@@ -132,7 +135,8 @@ class Walk:
                 into.twins[out] = Twin(match.source, match.layout, value.shape, value.dtype)
                 continue
             into.values[out] = value
-            if value.dtype.kind in "fV" or any(t in state.open or (overlay and t in overlay.open) for t in node.reads):
+            below = any(t in state.open or (overlay and t in overlay.open) for t in node.reads)
+            if below or (value.dtype.kind in "fV" and value.size > 1):
                 into.open[out] = None
         return matched
 
@@ -220,8 +224,9 @@ class Walk:
             if overlay is None:
                 continue
             if self._verified(hypothesis, overlay):
-                self._accept(hypothesis, overlay, verified=True)
-                return hypothesis.target
+                best = self._earlier(hypothesis, overlay, tries) if desperate else (hypothesis, overlay)
+                self._accept(*best, verified=True)
+                return best[0].target
             if fallback is None and hypothesis.structural:
                 fallback = hypothesis
         overlay = self._suppose(fallback) if desperate and fallback is not None else None
@@ -229,6 +234,17 @@ class Walk:
             return None
         self._accept(fallback, overlay, verified=False)
         return fallback.target
+
+    def _earlier(
+        self, hypothesis: Hypothesis, overlay: State, tries: Sequence[Hypothesis]
+    ) -> tuple[Hypothesis, State]:
+        """The first supposition in the target's order that stands too: the smaller the guilty region, the better."""
+        earlier = [h for h in tries if self._at[h.target] < self._at[hypothesis.target]]
+        for other in sorted(earlier, key=lambda h: (self._at[h.target], -h.score)):
+            within = self._suppose(other)
+            if within is not None and self._verified(other, within):
+                return other, within
+        return hypothesis, overlay
 
     def _suppose(self, hypothesis: Hypothesis) -> State | None:
         source = self.source_values.get(hypothesis.source)
