@@ -1,0 +1,134 @@
+"""The input's values are read in another order than they are given (NHWC bytes taken for NCHW).
+
+*What goes wrong*
+A converter changes the input's layout and reinterprets the values instead of moving them: a Reshape where a Transpose
+belongs, a superfluous Transpose, or both sides transposing. Shapes fit everywhere, every pixel is somewhere else.
+
+*How it shows*
+The outputs have nothing to do with the image. Sending the indices 0, 1, 2, … through the rearranging nodes at both models'
+inputs gives different orders of the same shape, and not merely height and width exchanged (that is pp-hw-swap).
+
+*Repair*
+The reinterpreting node becomes the right Transpose, or the superfluous nodes go (and the declared shape with them).
+
+*When not to apply*
+The target declares another layout and transposes correctly: a NO-OP. One channel or one pixel: order cannot change.
+
+*Seen in*
+onnx2tflite#98
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations, permutations
+
+import numpy as np
+
+from fetafix import edits as ed
+from fetafix.edits import Edit
+from fetafix.faults.base import FaultType, Interface, Suspicion
+from fetafix.graph.constants import NCHW, NHWC, concrete
+from fetafix.graph.inputlayout import leading, perm_of, rearranged
+from fetafix.graph.naming import like, tensor_like
+from fetafix.ir import Array, Graph, Node
+
+CODE = "id-layout"
+
+
+def _indices(site: Interface, name: str) -> tuple[Array, Array] | None:
+    """Index arrays for a target input: in the target's layout, and behind the source's leading nodes."""
+    source = site.source_feeds[site.inputs[name]]
+    perm = perm_of(source, site.target_feeds[name])
+    if perm is None or source.ndim < 3:
+        return None
+    numbers = np.arange(source.size, dtype=np.int64).reshape(source.shape)
+    arrived = rearranged(site.source, site.inputs[name], numbers)
+    return None if arrived is None else (numbers.transpose(perm), arrived)
+
+
+def detect(site: Interface) -> Iterator[Suspicion]:
+    """Compares the order in which values arrive behind the leading nodes of both models."""
+    for name in site.inputs:
+        found = _indices(site, name)
+        chain = leading(site.target, name)
+        if found is None or not chain or site.healed(site.error):
+            continue
+        given, wanted = found
+        arrived = rearranged(site.target, name, given)
+        if arrived is None or arrived.shape != wanted.shape or np.array_equal(arrived, wanted):
+            continue
+        if arrived.ndim == 4 and any(np.array_equal(arrived, wanted.transpose(p)) for p in ((0, 1, 3, 2), (0, 2, 1, 3))):
+            continue
+        moved = float(np.mean(arrived != wanted))
+        yield Suspicion(
+            CODE, chain[-1].key, None, 0.97, {"input": name, "values_out_of_place": round(moved, 4),
+                                              "nodes": " → ".join(n.op for n in chain)},
+            f"{'+'.join(n.op for n in chain)} at input {name!r} puts {moved:.0%} of the values in another place than the source does",
+            name,
+        )
+
+
+def _candidates(graph: Graph, name: str) -> Iterator[list[Edit]]:
+    chain = leading(graph, name)[:4]
+    for node in chain:
+        before, after = (concrete(graph, t) for t in (node.input(0), node.key))
+        if before is None or after is None or len(before) != len(after) or len(before) > 4:
+            continue
+        for perm in permutations(range(len(before))):
+            if tuple(before[p] for p in perm) == after and perm != tuple(range(len(before))):
+                same = node.op == "Transpose"
+                yield [ed.SetAttribute(node.key, "perm", perm) if same else
+                       ed.SetOperator(node.key, "Transpose", {"perm": perm}, (node.input(0),))]
+    for size in range(1, len(chain) + 1):
+        for some in combinations(chain, size):
+            yield [ed.RemoveNode(n.key) for n in some]
+
+
+def propose(site: Interface, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
+    """All changes of the leading nodes after which the values arrive as in the source, the smallest first."""
+    name: str = suspicion.data
+    found = _indices(site, name)
+    if found is None:
+        return []
+    given, wanted = found
+    good: list[list[Edit]] = []
+    for candidate in _candidates(site.target, name):
+        for perm in ((0, 1, 2, 3), NHWC, NCHW)[:3 if given.ndim == 4 else 1]:
+            declared = given if given.ndim != 4 else given.transpose(perm)
+            arrived = rearranged(site.target, name, declared, candidate)
+            if arrived is not None and np.array_equal(arrived, wanted):
+                old = next(v.shape for v in site.target.inputs if v.name == name)
+                moved = old is not None and declared.shape != given.shape
+                shape = tuple(old[p] for p in perm) if moved and old is not None else None
+                good.append([*candidate, *([ed.SetInputShape(name, shape)] if shape else [])])
+                break
+    return sorted(good, key=lambda e: (any(isinstance(x, ed.SetInputShape) for x in e), ed.cost(site.target, e)))
+
+
+def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
+    """The input is declared NHWC, or taken for it, and reshaped to NCHW; a right leading Transpose becomes a Reshape."""
+    places = [(v.name, s) for v in graph.inputs if (s := concrete(graph, v.name)) and len(s) == 4 and min(s[1:]) > 1]
+    if not places:
+        return None
+    name, dims = places[int(rng.integers(len(places)))]
+    chain = leading(graph, name)
+    near: Node | None = next((n for n, _ in graph.consumers.get(name, ())), None)
+    if chain and chain[0].op == "Transpose":
+        after = concrete(graph, chain[0].key) or ()
+        shape = tensor_like(graph, "shape", near)
+        return [ed.SetOperator(chain[0].key, "Reshape", {}, (name, shape), "", {shape: np.array([0, *after[1:]])})]
+    nhwc = (0, dims[2], dims[3], dims[1])
+    node_name, out = like(graph, "Reshape", near)
+    shape = tensor_like(graph, "shape", near)
+    back = Node("Reshape", (name, shape), (out,), {}, node_name)
+    if rng.random() < 0.5:
+        declared = next(v.shape for v in graph.inputs if v.name == name) or dims
+        return [ed.SetInputShape(name, (declared[0], *nhwc[1:])),
+                ed.InsertNode(name, back, {shape: np.array([0, *dims[1:]], np.int64)})]
+    first = ed.InsertNode(name, back, {shape: np.array(nhwc, np.int64)})
+    turn_name, turned = like(first.apply(graph), "Transpose", near)
+    return [first, ed.InsertNode(out, Node("Transpose", (out,), (turned,), {"perm": NCHW}, turn_name))]
+
+
+FAULT = FaultType(CODE, "Input read in another layout", "ID", detect, propose, inject, scope="interface")

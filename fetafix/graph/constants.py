@@ -1,0 +1,39 @@
+"""Constants and layouts that both a lifted and a canonical graph may hold in several ways."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fetafix.ir import Array, Graph, Node
+
+NHWC, NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
+
+
+def constant(graph: Graph, node: Node, slot: int) -> Array | None:
+    """The constant in an input slot, be it an initializer or the output of a Constant node; None where it is computed."""
+    value = graph.constant(node, slot)
+    maker = graph.producers.get(node.input(slot))
+    if value is None and maker is not None and maker.op == "Constant" and not maker.domain:
+        for name, held in maker.attrs.items():
+            if name in ("value", "value_float", "value_floats", "value_int", "value_ints"):
+                return np.asarray(held)
+    return value
+
+
+def concrete(graph: Graph, tensor: str) -> tuple[int, ...] | None:
+    """A tensor's shape where every dimension but the first is a known number; an unknown first one counts as 1."""
+    if tensor in graph.initializers:
+        return graph.initializers[tensor].shape
+    declared = next((v.shape for v in graph.inputs if v.name == tensor), None)
+    dims = graph.shapes.get(tensor, declared)
+    if dims is None:
+        return None
+    dims = tuple(1 if i == 0 and not isinstance(d, int) else d for i, d in enumerate(dims))
+    return tuple(d for d in dims if isinstance(d, int)) if all(isinstance(d, int) for d in dims) else None
+
+
+def inverse(perm: Sequence[int]) -> tuple[int, ...]:
+    """The permutation that undoes `perm`."""
+    return tuple(int(i) for i in np.argsort(perm))
