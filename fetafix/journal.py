@@ -138,7 +138,7 @@ class Journal:
         self.close()
 
 
-class _locked:  # noqa: N801 - reads as a statement
+class _locked:  # reads as a statement
     """Exclusive among the processes that write this file; without fcntl, O_APPEND has to do."""
 
     def __init__(self, fd: int) -> None:

@@ -1,0 +1,72 @@
+"""The options that commands share, in groups: models, inputs, judging, output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Function = Callable[..., Any]
+
+
+def _group(*decorators: Callable[[Function], Function]) -> Callable[[Function], Function]:
+    def apply(function: Function) -> Function:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+def _remember(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+    """Tell the group, which catches errors, that tracebacks are wanted."""
+    if value:
+        ctx.find_root().obj = True
+    return value
+
+
+models = _group(
+    click.argument("source", required=False, type=click.Path()),
+    click.argument("target", required=False, type=click.Path()),
+    click.option("-c", "--config", "config", type=click.Path(), metavar="FILE",
+                 help="Read settings, and the models where none are given, from FILE (without models: fetafix.yaml)."),
+    click.option("--pair", metavar="NAME", help="The pair of the configuration to take, where it has several."),
+    click.option("--trust", is_flag=True, default=None,
+                 help="Run code from the model files and load Python loaders. Only for files that you trust."),
+    click.option("--arch", metavar="MODULE:FACTORY", help="What builds the module that a bare state dict belongs to."),
+    click.option("--source-arch", metavar="MODULE:FACTORY", help="As --arch, for the source alone."),
+    click.option("--target-arch", metavar="MODULE:FACTORY", help="As --arch, for the target alone."),
+)
+
+inputs = _group(
+    click.option("--data", metavar="PATH",
+                 help="Folder of images, .npy, .npz, or module:function (with --trust). Without: synthetic inputs."),
+    click.option("--samples", type=click.IntRange(min=1), metavar="N", help="How many samples to draw (default 100)."),
+    click.option("--seed", type=int, metavar="S", help="What draws and makes samples (default 0)."),
+    click.option("--rounds", type=click.IntRange(min=1), metavar="N", help="How many times to draw (default 1)."),
+    click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Samples a run of the models."),
+    click.option("--threads", type=click.IntRange(min=0), metavar="N",
+                 help="Threads of each runtime; 0 lets it choose."),
+    click.option("--preprocess", metavar="SPEC",
+                 help="Preset (torchvision, keras-tf, keras-caffe, keras-torch, raw) or key=value,… for both models."),
+    click.option("--source-preprocess", metavar="SPEC", help="As --preprocess, for the source alone."),
+    click.option("--target-preprocess", metavar="SPEC", help="As --preprocess, for the target alone."),
+)
+
+judging = _group(
+    click.option("--gate", type=click.Choice(["labels", "numeric"]),
+                 help="What must agree (default: labels for classifiers, numbers for everything else)."),
+    click.option("--max-mismatch", type=click.FloatRange(0, 1), metavar="SHARE",
+                 help="The share of labels that may differ."),
+    click.option("--confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
+                 help="How sure the verdict about labels must be; sampling stops once it is."),
+)
+
+output = _group(
+    click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - for stdout alone."),
+    click.option("-q", "--quiet", is_flag=True, help="The verdict alone."),
+    click.option("-v", "--verbose", is_flag=True, is_eager=True, callback=_remember,
+                 help="Evidence, rejected repairs, timings; tracebacks of errors."),
+    click.option("--no-progress", is_flag=True, help="No progress bar (there is none without a terminal either)."),
+)

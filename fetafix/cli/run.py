@@ -1,0 +1,85 @@
+"""One run of a command that makes a report: progress, the call, rendering, the exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fetafix.cli.progress import Progress
+from fetafix.errors import ModelError, OutputError
+
+if TYPE_CHECKING:
+    from fetafix.cli.settings import Request
+    from fetafix.report import Report
+
+
+def execute(
+    command: str, request: Request, given: Mapping[str, Any], call: Callable[[Progress], Report]
+) -> None:
+    """Call, render, exit with the report's code. A model that cannot be opened or run makes an undecided report."""
+    target = given.get("json_path")
+    if target not in (None, "-"):
+        _check_writable(Path(target))
+    wanted = not (given.get("no_progress") or given.get("quiet"))
+    try:
+        with Progress(wanted) as progress:
+            report = call(progress)
+    except ModelError as error:
+        report = _undecided(command, request, error)
+        if given.get("verbose"):
+            import traceback
+
+            click.echo(traceback.format_exc().rstrip(), err=True)
+        click.echo(f"fetafix: {error}", err=True)
+    show(report, given)
+    click.get_current_context().exit(report.exit_code)
+
+
+def show(report: Report, given: Mapping[str, Any]) -> None:
+    """The report where the user wants it: JSON alone on stdout, or text on stdout and JSON in a file."""
+    target = given.get("json_path")
+    if target is not None:
+        from fetafix.render import json
+
+        if target == "-":
+            click.echo(json.render(report), nl=False)
+            return
+        write_text(Path(target), json.render(report))
+    from fetafix.render import text
+
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    click.echo(text.render(report, given.get("verbose", False), colour, given.get("quiet", False)), nl=False)
+
+
+def write_text(path: Path, content: str) -> None:
+    """Write a file whole or not at all. Raises OutputError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(content, "utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _check_writable(path: Path) -> None:
+    """Fail before the work, not after it."""
+    if path.is_dir():
+        raise OutputError(f"{path} cannot be written: it is a folder")
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"{path} cannot be written: there is no folder {path.parent}")
+
+
+def _undecided(command: str, request: Request, error: ModelError) -> Report:
+    from fetafix.report import ModelInfo, Report, Samples, Verdict
+
+    source, target = (ModelInfo(path=str(p), format="") for p in (request.source, request.target))
+    return Report(
+        verdict=Verdict.UNDECIDED, reason=str(error), seed=int(request.options.get("seed") or 0), samples=Samples(),
+        source=source, target=target, command=command,
+    )

@@ -1,0 +1,75 @@
+"""From the command line and fetafix.yaml to one request: which models, and the options that were given.
+
+The command line wins over the file; what neither gives is left to the API's defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fetafix import config as configuration
+
+_PAIR = ("data", "samples", "seed", "rounds", "batch", "threads", "gate", "max_mismatch", "confidence")
+_SIDES = ("preprocess", "arch")
+
+
+@dataclass(frozen=True)
+class Request:
+    """The two models and the options that somebody gave, by the names of the API's options."""
+
+    source: str
+    target: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def request(given: Mapping[str, Any]) -> Request:
+    """The request of a command's parameters. Raises click.UsageError where models are missing, ConfigError."""
+    source, target = given.get("source"), given.get("target")
+    if source and not target:
+        raise click.UsageError(f"only one model given ({source}); a source and a target are needed")
+    pair = _pair(given, needed=not source)
+    options: dict[str, Any] = {}
+    if pair is not None:
+        options = _from_pair(pair)
+        first, second = pair.models()
+        source, target = source or first.model, target or second.model
+    options |= {k: given[k] for k in _PAIR if given.get(k) is not None}
+    for key in _SIDES:
+        for side in ("source", "target"):
+            value = given.get(f"{side}_{key}") or given.get(key)
+            if value is not None:
+                options[f"{side}_{key}"] = value
+    if given.get("trust"):
+        options["trust"] = True
+    return Request(str(source), str(target), options)
+
+
+def _pair(given: Mapping[str, Any], needed: bool) -> configuration.Pair | None:
+    path = given.get("config")
+    if path is None and needed and Path(configuration.DEFAULT_NAME).is_file():
+        path = configuration.DEFAULT_NAME
+    if path is None:
+        if needed:
+            raise click.UsageError(
+                f"no models given, and there is no {configuration.DEFAULT_NAME} here: name a source and a target")
+        return None
+    return configuration.load(path).pair(given.get("pair"))
+
+
+def _from_pair(pair: configuration.Pair) -> dict[str, Any]:
+    options = {k: getattr(pair, k) for k in _PAIR if getattr(pair, k) is not None}
+    source, target = pair.models()
+    for side, model in (("source", source), ("target", target)):
+        options |= {f"{side}_{k}": getattr(model, k) for k in _SIDES if getattr(model, k) is not None}
+    if source.trust or target.trust:
+        options["trust"] = True
+    if pair.tolerance:
+        options["tolerance"] = dict(pair.tolerance)
+    if pair.accept:
+        options["accept"] = tuple(pair.accept)
+    return options
