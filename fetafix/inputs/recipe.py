@@ -3,16 +3,17 @@
 The steps, in this order, on the 0..255 RGB pixels of one image:
 
 1. crop "ratio": the central `crop_ratio` of the image's height and width (TensorFlow's `central_crop`);
-2. resize: "exact" to (height, width) whatever the aspect ("squash"); "shorter": the shorter side to `size`, aspect kept;
-   "longer": the largest copy that fits into (height, width), aspect kept, padded around with `pad_value` ("letterbox");
+2. resize: "exact" to (height, width) whatever the aspect ("squash"); "shorter": the shorter side to `size`, aspect
+   kept; "longer": the largest copy that fits into (height, width), aspect kept, padded around with `pad_value`
+   ("letterbox"); "none";
 3. crop "center" to `crop_size`, padded with `pad_value` where the image is smaller;
 4. color: channels as RGB, BGR or gray (ITU-R 601-2 luma); "auto" is gray for a model with one channel, else RGB;
-5. y = (x · scale + offset − mean) / std, by channel in the order in which the model gets them. Not for uint8 and int8: a
-   quantised input carries its own scale, so its codes are the pixels as they are (uint8) or minus 128 (int8);
+5. y = (x · scale + offset − mean) / std, by channel in the order in which the model gets them. Not for uint8 and int8:
+   a quantised input carries its own scale, so its codes are the pixels as they are (uint8) or minus 128 (int8);
 6. dtype, layout, and with `transpose_hw` height and width swapped.
 
 Sizes that are None are the model's own; where a centre crop follows, `size_ratio` then enlarges what step 2 aims at
-(256/224 and a centre crop is what torchvision's classifiers expect). Resampling is described in `fetafix.inputs.resample`.
+(256/224 and a centre crop is what torchvision's classifiers expect). `fetafix.inputs.resample` describes resampling.
 """
 
 from __future__ import annotations

@@ -1,11 +1,12 @@
 """Resizing and cropping of uint8 images (height, width, channels).
 
 With antialias the kernels are Pillow's: their support grows with the reduction, bicubic has a = −0.5 (Pillow,
-`src/libImaging/Resample.c`); torchvision and TensorFlow's `antialias=True` do the same up to rounding. Without, the kernel
-samples a few source pixels around the half-pixel centre, x = (i + ½) · in/out − ½, as OpenCV's INTER_LINEAR, TensorFlow 2
-and torch's `align_corners=False` do; bicubic then has a = −0.75 (OpenCV, torch) and borders are repeated. "box" averages;
-"area" averages when shrinking and is bilinear when enlarging (OpenCV's INTER_AREA). Nearest takes the pixel at
-floor((i + ½) · in/out), as Pillow and TensorFlow 2. The result is rounded to uint8.
+`src/libImaging/Resample.c`); torchvision and TensorFlow's `antialias=True` do the same up to rounding. Without, the
+kernel samples a few source pixels around the half-pixel centre, x = (i + ½) · in/out − ½, as OpenCV's INTER_LINEAR,
+TensorFlow 2 and torch's `align_corners=False` do; bicubic then has a = −0.75 (OpenCV, torch) and borders are repeated.
+"box" averages (without antialias it is nearest); "area" averages when shrinking and is bilinear when enlarging, as
+OpenCV's INTER_AREA. Nearest takes the pixel at floor((i + ½) · in/out), as Pillow and TensorFlow 2. Results are rounded
+to uint8.
 """
 
 from __future__ import annotations

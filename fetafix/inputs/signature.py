@@ -2,7 +2,8 @@
 
 A *row* or *item* is what one sample contributes to an input. Where the first of at least two declared dimensions is a
 batch axis (1, symbolic, unknown or −1) the item is the declared shape without it, and items may be stacked; otherwise
-(rank below 2, a fixed first dimension above 1) the item is the whole declared tensor and every sample is a run of its own.
+(rank below 2, a fixed first dimension above 1) the item is the whole declared tensor and every sample is a run of its
+own.
 """
 
 from __future__ import annotations
@@ -113,10 +114,10 @@ def image_input(spec: TensorInfo, preprocess: Preprocess | None = None) -> Image
     return open_ones[0] if open_ones else None
 
 
-def concrete(spec: TensorInfo, sizes: Mapping[str, int]) -> TensorInfo:
-    """The spec with symbolic item dimensions set where `sizes` knows them; the batch axis stays as it is."""
+def concrete(spec: TensorInfo, sizes: Mapping[str, int], batch: bool = False) -> TensorInfo:
+    """The spec with symbolic dimensions set where `sizes` knows them; the batch axis stays unless `batch`."""
     if spec.shape is None:
         return spec
-    start = 1 if is_batched(spec) else 0
+    start = 1 if is_batched(spec) and not batch else 0
     shape = [sizes.get(d, d) if i >= start and isinstance(d, str) else d for i, d in enumerate(spec.shape)]
     return msgspec.structs.replace(spec, shape=shape)
