@@ -8,9 +8,7 @@ is an error. Large arrays lie beside the plan in `<name>.arrays.zip`, raw bytes 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import os
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +19,7 @@ import msgspec
 from fetafix.edit_data import ArrayStore, edit_from_data, edit_to_data
 from fetafix.edits import Edit
 from fetafix.errors import OutputError, UsageError
+from fetafix.files import replacing
 from fetafix.journal import file_hash
 
 PLAN_VERSION = 1
@@ -129,12 +128,12 @@ def save(plan: Plan, path: str | Path, store: ArrayStore, overwrite: bool = Fals
     plan = msgspec.structs.replace(plan, arrays=arrays.name if arrays else "")
     try:
         if arrays:
-            with _replacing(arrays) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+            with replacing(arrays) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
                 for digest, blob in sorted(store.blobs.items()):
                     info = zipfile.ZipInfo(digest, _ZIP_TIME)
                     info.compress_type = zipfile.ZIP_DEFLATED
                     archive.writestr(info, blob)
-        with _replacing(path) as temporary:
+        with replacing(path) as temporary:
             temporary.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
     except OSError as error:
         raise OutputError(f"the plan {path} cannot be written: {error.strerror or error}") from error
@@ -188,20 +187,3 @@ def _has_decisions(path: Path) -> bool:
         return any(e.approved is not None or e.comment for e in load(path)[0].entries)
     except UsageError:
         return False
-
-
-class _replacing(contextlib.AbstractContextManager[Path]):  # reads as a statement
-    """A temporary name that becomes `path` on success, and vanishes otherwise."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-
-    def __enter__(self) -> Path:
-        return self._temporary
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        if kind is None:
-            os.replace(self._temporary, self._path)
-        else:
-            self._temporary.unlink(missing_ok=True)

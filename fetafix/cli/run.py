@@ -12,6 +12,7 @@ import click
 
 from fetafix.cli.progress import Progress
 from fetafix.errors import ModelError, OutputError
+from fetafix.files import replacing
 
 if TYPE_CHECKING:
     from fetafix.cli.settings import Request
@@ -58,12 +59,10 @@ def show(report: Report, given: Mapping[str, Any]) -> None:
 
 def write_text(path: Path, content: str) -> None:
     """Write a file whole or not at all. Raises OutputError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text(content, "utf-8")
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_text(content, "utf-8")
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error
 
 
