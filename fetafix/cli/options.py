@@ -19,7 +19,7 @@ def _group(*decorators: Callable[[Function], Function]) -> Callable[[Function], 
     return apply
 
 
-def _remember(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
+def remember(ctx: click.Context, param: click.Parameter, value: bool) -> bool:
     """Tell the group, which catches errors, that tracebacks are wanted."""
     if value:
         ctx.find_root().obj = True
@@ -66,7 +66,7 @@ judging = _group(
 output = _group(
     click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - for stdout alone."),
     click.option("-q", "--quiet", is_flag=True, help="The verdict alone."),
-    click.option("-v", "--verbose", is_flag=True, is_eager=True, callback=_remember,
+    click.option("-v", "--verbose", is_flag=True, is_eager=True, callback=remember,
                  help="Evidence, rejected repairs, timings; tracebacks of errors."),
     click.option("--no-progress", is_flag=True, help="No progress bar (there is none without a terminal either)."),
 )

@@ -1,0 +1,109 @@
+"""Put a seeded fault of the catalogue into a copy of a model: for tests, benchmarks, and to see what a fault does.
+
+A fault counts only if it changes something: places that are drawn are tried on samples until one alters the outputs.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from fetafix import formats
+from fetafix.edits import Edit, apply
+from fetafix.errors import EditError, FetafixError, OutputError
+from fetafix.faults import FaultType, get
+from fetafix.formats.base import Artifact, OpenOptions
+from fetafix.graph.canonical import canonical
+from fetafix.graph.evaluate import Evaluator
+from fetafix.graph.proto import load_graph
+from fetafix.graph.segment import relative_error
+from fetafix.inputs.synthetic import SyntheticSource
+from fetafix.ir import Array, Graph
+
+_TRIES = 24
+_COUNTS_FROM = 1e-4
+
+
+@dataclass(frozen=True, slots=True)
+class Injected:
+    """What was done. error: relative L2 error of the outputs on a synthetic sample, None for another interface."""
+
+    code: str
+    seed: int
+    path: Path
+    changes: tuple[str, ...]
+    error: float | None
+
+
+def inject(model: str | Path, code: str, seed: int, out: str | Path, options: OpenOptions | None = None) -> Injected:
+    """Write a copy of `model` with the fault `code` to `out`, a new file in the model's own format.
+
+    Raises UsageError for an unknown code, EditError where the model has no place for the fault or its format cannot
+    express it, OutputError where `out` exists or cannot be written, ModelError where the model cannot be opened.
+    """
+    out, fault = Path(out), get(code)
+    if out.exists():
+        raise OutputError(f"{out} exists already; inject writes new files only")
+    if not out.absolute().parent.is_dir():
+        raise OutputError(f"{out} cannot be written: there is no folder {out.parent}")
+    artifact = formats.open(model, options)
+    feeds = SyntheticSource(seed).feeds(range(1), artifact.info.inputs).feed(0)
+    with tempfile.TemporaryDirectory(prefix="fetafix-") as folder:
+        lifted = artifact.lift(Path(folder), feeds)
+        evaluator = Evaluator()
+        graph = _measured(canonical(load_graph(lifted.path), evaluator), feeds, evaluator)
+        edits, error = _find(fault, graph, feeds, seed, evaluator)
+        _write(artifact, fault, edits, out, lifted.path)
+    return Injected(fault.code, seed, out, tuple(e.describe() for e in edits), error)
+
+
+def _measured(graph: Graph, feeds: Mapping[str, Array], evaluator: Evaluator) -> Graph:
+    """The graph with every tensor's shape, from a run on one sample."""
+    made = [o for n in graph.nodes for o in n.outputs if o]
+    values = evaluator.run(graph, feeds, made)
+    shapes = {k: v.shape for k, v in (*zip(made, values, strict=True), *graph.initializers.items(), *feeds.items())}
+    return replace(graph, shapes=shapes)
+
+
+def _find(
+    fault: FaultType, graph: Graph, feeds: Mapping[str, Array], seed: int, evaluator: Evaluator
+) -> tuple[Sequence[Edit], float | None]:
+    """The first drawn edits that change the outputs, and by how much."""
+    rng = np.random.default_rng([seed, zlib.crc32(fault.code.encode())])
+    expected = evaluator.run(graph, feeds, graph.output_names)
+    drawn = 0
+    for _ in range(_TRIES):
+        edits = fault.inject(graph, rng)
+        if edits is None:
+            break
+        drawn += 1
+        error = _effect(apply(graph, edits), feeds, expected, evaluator)
+        if error is None or error > _COUNTS_FROM:
+            return edits, error
+    why = "every place tried leaves its outputs as they were" if drawn else "it has no place for it"
+    raise EditError(f"the fault {fault.code} ({fault.name}) cannot be put into this model: {why}")
+
+
+def _effect(graph: Graph, feeds: Mapping[str, Array], expected: Sequence[Array], evaluator: Evaluator) -> float | None:
+    """Largest relative error of an output; None where the faulty model has another interface."""
+    try:
+        values = evaluator.run(graph, feeds, graph.output_names)
+    except FetafixError:
+        return None
+    if [v.shape for v in values] != [e.shape for e in expected]:
+        return None
+    return max(relative_error(v, e) for v, e in zip(values, expected, strict=True))
+
+
+def _write(artifact: Artifact, fault: FaultType, edits: Sequence[Edit], out: Path, lifted: Path) -> None:
+    """Write natively; nothing is left where that does not work."""
+    written = artifact.write(edits, out, lifted)
+    if written.unsupported:
+        out.unlink(missing_ok=True)
+        raise EditError(f"the format cannot express the fault {fault.code}: {written.unsupported[0][1]}")
+    formats.open(out)
