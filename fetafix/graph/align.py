@@ -18,6 +18,7 @@ from fetafix.graph.walk import Guilty, Twin, Walk, exact_tolerance
 from fetafix.ir import Array, Graph
 
 _NOISE_FACTOR = 30.0
+_MOVES = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +109,7 @@ class Alignment:
     def _segment(self, guilty: Guilty) -> Segment:
         values = self._aligner.values
         before = {t: w for t, w in self.twins.items() if t != guilty.target}
-        target = self.target.between(before, [guilty.target])
+        target = self._widened(self.target.between(before, [guilty.target]), before, guilty.target)
         reverse: dict[str, str] = {}
         for name, twin in before.items():
             reverse.setdefault(twin.source, name)
@@ -143,6 +144,19 @@ class Alignment:
             at_output=guilty.target in self.target.output_names,
             pairs=MappingProxyType({t: w.source for t, w in before.items()}),
         )
+
+    def _widened(self, piece: Graph, before: Mapping[str, Twin], goal: str) -> Graph:
+        """The segment with the nodes before it that only move values about: whether they should is part of the question."""
+        cut = set(before)
+        moved = [t for t in piece.input_names if t in self.target.producers]
+        while moved:
+            tensor = moved.pop()
+            producer = self.target.producers.get(tensor)
+            if producer is None or producer.op not in _MOVES or producer.input(0) not in before:
+                continue
+            cut.discard(tensor)
+            moved.append(producer.input(0))
+        return self.target.between(cut, [goal])
 
     def _between(self, stops: set[str], goal: str) -> Graph:
         """The source's segment; empty where the goal itself is an anchor of the target's segment."""

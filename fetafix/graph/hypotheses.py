@@ -19,10 +19,10 @@ from fetafix.graph.store import ActivationStore
 from fetafix.ir import Array, Graph, Node
 
 _WINDOW = 40
-_NARROW, _EACH, _WIDE = 4, 3, 30
+_NARROW, _EACH, _WIDE, _LAYOUTS = 4, 3, 30, 2
 _SAME_WEIGHTS = 1e-4
 _REGION = 40
-_WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Gather", "QLinearConv", "MatMulInteger"}
+WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Gather", "QLinearConv", "MatMulInteger"}
 _FAMILIES = (
     {"Gemm", "MatMul"},
     {"Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "HardSwish", "HardSigmoid", "Sigmoid", "Gelu", "Mish", "ThresholdedRelu"},
@@ -94,7 +94,7 @@ class _Regions:
             if node is None or node.key in seen:
                 continue
             seen.add(node.key)
-            if node.op in _WEIGHTED:
+            if node.op in WEIGHTED:
                 core.append(family(node.op))
             for read in node.reads:
                 twin = self._twins.get(read) if target else (read if read in self._known else None)
@@ -156,9 +156,10 @@ class Evidence:
             start = min((self._index.order[a] for a in regions.anchors(target)), default=0)
             for source in self._candidates(target, value, start, wide, outputs):
                 score, structural = self._score(target, source, own, twins, used, regions)
-                layout, shape = self.layout(target, source, value, twins)
-                if layout is not None and (score >= (0.5 if wide else 1.5) or target in outputs):
-                    pairs.append(Hypothesis(target, source, layout, shape, score - 0.02 * depth, structural))
+                if score < (0.5 if wide else 1.5) and target not in outputs:
+                    continue
+                for i, (layout, shape) in enumerate(self.layouts(target, source, value, twins)[:_LAYOUTS]):
+                    pairs.append(Hypothesis(target, source, layout, shape, score - 0.02 * depth - 0.3 * i, structural))
             found += sorted(pairs, key=lambda h: -h.score)[: _EACH if wide else _NARROW]
         return sorted(found, key=lambda h: -h.score)[:_WIDE]
 
@@ -169,7 +170,8 @@ class Evidence:
             return [outputs[target]]
         names = list(self._index.order) if value is None else self._index.of_size(value.size)
         reach = _WINDOW * (6 if wide else 1)
-        return [n for n in names if start <= self._index.order[n] <= start + reach]
+        inputs = set(self.source.input_names)  # what differs at the input shows at the first operator behind it
+        return [n for n in names if start <= self._index.order[n] <= start + reach and n not in inputs]
 
     def _score(
         self, target: str, source: str, own: Array | None, twins: Mapping[str, TwinLike], used: set[str], regions: _Regions
@@ -210,15 +212,16 @@ class Evidence:
         off = distance(own, self._index.prints[source])
         return max(0.0, 1.0 - 2.0 * off) if np.isfinite(off) else 0.0
 
-    def layout(
+    def layouts(
         self, target: str, source: str, value: Array | None, twins: Mapping[str, TwinLike]
-    ) -> tuple[Layout | None, tuple[int, ...] | None]:
-        """The layout a twin would have: that of the producer's own inputs where the shapes allow it."""
+    ) -> list[tuple[Layout, tuple[int, ...]]]:
+        """The layouts a twin could have, with its shape: first that of the producer's own inputs, where it fits."""
         shape = self._values[source].shape
         wanted = [twins[t].layout for t in self.target.producers[target].inputs if t in twins]
         if value is None:
-            perm = next((w.perm for w in wanted if w.perm and len(w.perm) == len(shape)), None)
-            return Layout(perm), tuple(shape[p] for p in perm) if perm else shape
+            perms = [w.perm for w in wanted if w.perm and len(w.perm) == len(shape)]
+            moved = [(Layout(p), tuple(shape[i] for i in p)) for p in perms]
+            return [*moved, (Layout(), shape)]
         allowed = list(layouts(shape, value.shape))
-        chosen = next((w for w in wanted if w in allowed), allowed[0] if allowed else None)
-        return chosen, value.shape
+        first = [w for w in wanted if w in allowed][:1]
+        return [(w, value.shape) for w in dict.fromkeys([*first, *allowed])]

@@ -101,6 +101,17 @@ class Segment:
         found = relative_error(value, self.expected)
         return replace(self, target=piece, full=full, actual=value, error=found, failure="")
 
+    def on(self, graph: Graph) -> Segment:
+        """The same segment of another version of the whole graph, with what that makes of the feeds."""
+        goal = self.goal.target
+        piece = graph.between(self.feeds, [goal])
+        try:
+            (value,) = self.run(piece, {n: self.feeds[n] for n in piece.input_names if n in self.feeds}, [goal])
+        except FetafixError as error:
+            return replace(self, target=piece, full=graph, actual=None, error=float("inf"), failure=str(error))
+        found = relative_error(value, self.expected)
+        return replace(self, target=piece, full=graph, actual=value, error=found, failure="")
+
     def healed(self, error: float) -> bool:
         """Whether an error is within the segment's own noise."""
         return error <= self.tolerance

@@ -283,9 +283,10 @@ class Walk:
     def _accept(self, hypothesis: Hypothesis, overlay: State, verified: bool) -> None:
         """Record the guilty tensor and go on from the supposed value; first cut its region as fine as structure allows."""
         for target, source in self._inside(hypothesis):
-            layout, shape = self.evidence.layout(target, source, self.state.values.get(target), self.state.twins)
-            if layout is None or shape is None:
+            options = self.evidence.layouts(target, source, self.state.values.get(target), self.state.twins)
+            if not options:
                 break
+            layout, shape = options[0]
             inner = Hypothesis(target, source, layout, shape, 0.0, structural=True)
             within = self._suppose(inner)
             if within is not None:

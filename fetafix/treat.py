@@ -1,0 +1,113 @@
+"""All guilty segments of a target, diagnosed and healed in the lifted graph: localize, diagnose, edit, look again.
+
+A fix may uncover what it masked, so the target is aligned anew after each round of edits until nothing is guilty, nothing
+helps, or the rounds are used up. Nothing here touches an artifact; the edits found are proved natively elsewhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from fetafix.edits import Edit, apply
+from fetafix.errors import FetafixError
+from fetafix.faults.base import FaultType, Interface
+from fetafix.graph.align import Alignment
+from fetafix.graph.hypotheses import WEIGHTED
+from fetafix.graph.segment import Segment
+from fetafix.heal import UNEXPLAINED, Diagnosis, Remedy, diagnose
+from fetafix.ir import Graph
+
+_ROUNDS = 6
+_COPIES = frozenset({UNEXPLAINED, "wb-weights"})
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One diagnosed site, in the round it was found; `edits` are those taken over (empty where nothing helps)."""
+
+    diagnosis: Diagnosis
+    edits: tuple[Edit, ...]
+    round: int
+
+    @property
+    def remedy(self) -> Remedy | None:
+        """The chosen remedy."""
+        return self.diagnosis.remedy
+
+
+@dataclass(frozen=True, slots=True)
+class Treatment:
+    """The outcome: steps in the order taken, the edited target, what is still guilty, and why it ended.
+
+    unrelated: most layers hold other weights altogether; the target is no conversion of the source.
+    """
+
+    steps: tuple[Step, ...]
+    target: Graph
+    remaining: tuple[Segment, ...]
+    reason: str
+    unrelated: bool = False
+
+
+def treat(
+    align: Callable[[Graph], Alignment], target: Graph, catalogue: Sequence[FaultType], progress: Progress | None = None
+) -> Treatment:
+    """Heal every guilty segment of a canonical target graph. `align` aligns a version of it with the source."""
+    steps: list[Step] = []
+    remaining: list[Segment] = []
+    for number in range(_ROUNDS):
+        remaining = align(target).segments()
+        if progress is not None:
+            progress(f"round {number + 1}: {len(remaining)} guilty segment(s)")
+        if not remaining:
+            return Treatment(tuple(steps), target, (), "every segment agrees with the source")
+        made = _round(remaining, target, catalogue, number)
+        steps += made[0]
+        if number == 0 and _unrelated(made[0], target):
+            return Treatment(tuple(steps), target, tuple(remaining), "the weights are unrelated", unrelated=True)
+        if made[1] is target:
+            return Treatment(tuple(steps), target, tuple(remaining), "no candidate is left that helps")
+        target = made[1]
+    remaining = align(target).segments()
+    done = "every segment agrees with the source" if not remaining else f"stopped after {_ROUNDS} rounds"
+    return Treatment(tuple(steps), target, tuple(remaining), done)
+
+
+def _round(
+    segments: Sequence[Segment], target: Graph, catalogue: Sequence[FaultType], number: int
+) -> tuple[list[Step], Graph]:
+    """Diagnose each segment in the graph as the segments before it left it."""
+    steps: list[Step] = []
+    for segment in segments:
+        now = segment.on(_with_shapes(target, segment.full))
+        if now.healed(now.error):
+            continue  # an edit for another segment healed this one too: both read the same faulty tensor
+        diagnosis = diagnose(now, catalogue)
+        edits = diagnosis.remedy.edits if diagnosis.remedy else ()
+        try:
+            target = apply(target, edits)
+        except FetafixError:
+            edits = ()  # it clashes with an edit made in this round; the next round looks again
+        steps.append(Step(diagnosis, edits, number))
+    return steps, target
+
+
+def _with_shapes(graph: Graph, aligned: Graph) -> Graph:
+    return replace(graph, shapes={**graph.shapes, **aligned.shapes})
+
+
+def treat_interface(site: Interface, catalogue: Sequence[FaultType]) -> Step | None:
+    """Diagnose the interface; None where it is sound."""
+    diagnosis = diagnose(site, catalogue)
+    if not diagnosis.suspicions:
+        return None
+    return Step(diagnosis, diagnosis.remedy.edits if diagnosis.remedy else (), 0)
+
+
+def _unrelated(steps: Sequence[Step], target: Graph) -> bool:
+    """Whether most weighted layers would have to be copied over: another training run, not a conversion fault."""
+    layers = sum(n.op in WEIGHTED and any(t in target.initializers for t in n.inputs) for n in target.nodes)
+    copied = [s for s in steps if s.remedy is not None and s.remedy.code in _COPIES and s.remedy.before > 0.3]
+    return len(copied) >= max(4, layers // 2)
