@@ -61,7 +61,7 @@ def document(code: str) -> Mapping[str, str]:
 
     A heading that the module lacks is left out. Raises UsageError for an unknown code.
     """
-    module = importlib.import_module(f"{__name__}.{get(code).code.lower().replace('-', '_')}")
+    module = importlib.import_module(f"{__name__}.{get(code).code.replace('-', '_')}")
     return sections(inspect.getdoc(module) or "")
 
 

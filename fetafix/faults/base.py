@@ -9,14 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import permutations
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from fetafix.edits import Edit, apply
+from fetafix.edits import Edit, SetPreprocessing, apply
 from fetafix.errors import FetafixError
+from fetafix.graph.pixels import reprocessed
 from fetafix.graph.segment import Segment, relative_error
 from fetafix.ir import Array, Graph
 
@@ -72,17 +74,36 @@ class Interface:
     probes: Mapping[str, Any] = field(default_factory=dict)
     tolerance: float = 1e-5
 
+    @cached_property
+    def error(self) -> float:
+        """What `trial` says of the target as it is."""
+        return self.trial(())
+
+    def healed(self, error: float) -> bool:
+        """Whether an error is within the noise."""
+        return error <= self.tolerance
+
     def trial(self, edits: Sequence[Edit], feeds: Mapping[str, Array] | None = None) -> float:
         """Largest relative L2 error of a bound output after the edits; inf where they do not fit or it cannot run.
 
         feeds: what the edited target gets, by target input name; `target_feeds` by default.
         """
         try:
-            values = self.run_target(apply(self.target, edits), self.target_feeds if feeds is None else feeds)
+            given = self.refed(edits) if feeds is None else feeds
+            values = self.run_target(apply(self.target, edits), given)
         except FetafixError:
             return float("inf")
         bound = [(values.get(t), self.expected.get(s)) for t, s in self.outputs.items()]
         return max((layout_blind_error(v, e) for v, e in bound if e is not None), default=float("inf"))
+
+    def refed(self, edits: Sequence[Edit]) -> Mapping[str, Array]:
+        """What the target's inputs would get after edits of its preprocessing: another colour order, range, mean, std."""
+        feeds, config = dict(self.target_feeds), dict(self.preprocess[1] or {})
+        for edit in edits:
+            if isinstance(edit, SetPreprocessing):
+                for name in (edit.input,) if edit.input in feeds else tuple(feeds):
+                    feeds[name] = reprocessed(feeds[name], config, {**config, **edit.changes})
+        return feeds
 
 
 def layout_blind_error(value: Array | None, expected: Array) -> float:

@@ -127,3 +127,21 @@ def config_for(gain: Array, bias: Array, known: Mapping[str, Any] | None, tolera
             return range_.fields
     plain = [v[0] if np.allclose(v, v[0], rtol=1e-6) else tuple(v) for v in (gain.tolist(), bias.tolist())]
     return {"scale": plain[0], "offset": plain[1], "mean": 0.0, "std": 1.0}
+
+
+def reprocessed(x: Array, old: Mapping[str, Any], new: Mapping[str, Any]) -> Array:
+    """An image batch that was prepared by one configuration as another would have prepared it; sizes are not touched.
+
+    x: float, (N, C, H, W) or (N, H, W, C) with at most four channels; anything else is returned as it is.
+    """
+    axis = next((a for a in (1, 3) if x.ndim == 4 and x.shape[a] <= 4), None)
+    if axis is None or not np.issubdtype(x.dtype, np.floating):
+        return x
+    channels, shape = x.shape[axis], [-1 if a == axis else 1 for a in range(4)]
+    (gain, bias), (gain_, bias_) = affine_of(old, channels), affine_of(new, channels)
+    u = (x - bias.reshape(shape)) / gain.reshape(shape)
+    if (old.get("color") == "bgr") != (new.get("color") == "bgr"):
+        u = np.flip(u, axis)
+    if bool(old.get("transpose_hw")) != bool(new.get("transpose_hw")):
+        u = np.swapaxes(u, *(a for a in (1, 2, 3) if a != axis))
+    return np.ascontiguousarray(u * gain_.reshape(shape) + bias_.reshape(shape), x.dtype)

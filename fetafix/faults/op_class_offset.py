@@ -1,0 +1,121 @@
+"""Class labels shifted by one: 1001 classes with a background in front against 1000.
+
+*What goes wrong*
+TensorFlow's ImageNet models have class 0 "background", torchvision's have none; a conversion or its label handling drops,
+adds or rolls a class.
+
+*How it shows*
+The predicted class differs by a constant, nearly always ±1; one output is the other, rolled along the class axis or short
+of its first class.
+
+*Repair*
+Roll the rows of the last layer's weights and bias back, remove the node that rolls, gather the classes in the right
+order, or slice the background away.
+
+*When not to apply*
+The orders differ by more than a shift (op-class-permutation), or the target lacks a class that the source has.
+
+*Seen in*
+tensorflow/tpu#521; tensorflow/hub#574
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from fetafix import edits as ed
+from fetafix.edits import Edit
+from fetafix.errors import FetafixError
+from fetafix.faults.base import FaultType, Suspicion
+from fetafix.graph.classes import head
+from fetafix.graph.constants import constant
+from fetafix.graph.naming import like, tensor_like
+from fetafix.graph.segment import Segment, relative_error
+from fetafix.ir import Array, Graph, Node
+
+CODE = "op-class-offset"
+
+
+def _value(segment: Segment) -> Array | None:
+    if segment.actual is not None:
+        return segment.actual
+    try:
+        return segment.run(segment.target, segment.feeds, [segment.goal.target])[0]
+    except FetafixError:
+        return None
+
+
+def detect(segment: Segment) -> Iterator[Suspicion]:
+    """Rolls and slices the output along the class axis until it is the source's."""
+    value, wanted = _value(segment), segment.expected
+    if segment.healed(segment.error) or value is None or value.ndim != 2 or wanted.ndim != 2 or wanted.shape[1] < 3:
+        return
+    if not head(segment.full, segment.goal.target):
+        return
+    ours, theirs = value.shape[1], wanted.shape[1]
+    orders = {k: np.roll(np.arange(ours), k) for k in (*range(-3, 4), ours // 2) if k} if ours == theirs else {
+        k: np.arange(k, k + theirs) for k in range(ours - theirs + 1)} if 0 < ours - theirs <= 2 else {}
+    for shift, order in orders.items():
+        error = relative_error(value[:, order], wanted)
+        if segment.healed(error) or error < 0.02 * min(segment.error, 1.0):
+            kind = f"rolled by {shift}" if ours == theirs else f"with {ours - theirs} class(es) more, {shift} in front"
+            yield Suspicion(
+                CODE, segment.goal.target, segment.goal.source, 0.96, {"classes": [ours, theirs], "offset": shift, "error_after": error},
+                f"the target's classes are the source's, {kind}", order)
+
+
+def propose(segment: Segment, suspicion: Suspicion) -> Iterator[Sequence[Edit]]:
+    """Remove what rolls, put the last layer's rows in order, or gather the classes."""
+    graph, order, tensor = segment.full, suspicion.data, segment.goal.target
+    maker = graph.node(tensor) if tensor in graph.producers else None
+    for node in reversed(segment.target.nodes):
+        if node.op in ("Gather", "Slice", "Concat") and node.op not in {n.op for n in segment.source.nodes}:
+            yield [ed.RemoveNode(node.key)]
+    near = graph.producers.get(tensor)
+    label, out = like(graph, "Gather", near)
+    name = tensor_like(graph, "indices", near)
+    yield [ed.InsertNode(tensor, Node("Gather", (tensor, name), (out,), {"axis": 1}, label), {name: order.astype(np.int64)})]
+    while maker is not None and maker.op in ("Softmax", "LogSoftmax", "Sigmoid"):
+        maker = graph.producers.get(maker.input(0))
+    rows = _rows(graph, maker, order) if maker is not None else None
+    if rows and len(order) == segment.expected.shape[1]:
+        yield rows
+
+
+def _rows(graph: Graph, node: Node, order: Array) -> list[Edit] | None:
+    """The rows (classes) of a fully connected layer's weight and bias in another order."""
+    weight, bias = constant(graph, node, 1), constant(graph, node, 2)
+    if node.op == "Add":
+        layer = next((graph.producers[t] for t in node.inputs if t in graph.producers), None)
+        slot = next((i for i, t in enumerate(node.inputs) if t in graph.initializers), 1)
+        vector = constant(graph, node, slot)
+        inner = _rows(graph, layer, order) if layer is not None and layer.op == "MatMul" else None
+        return None if inner is None or vector is None else [*inner, ed.SetInput(node.key, slot, vector[..., order])]
+    if node.op not in ("Gemm", "MatMul") or weight is None or weight.ndim != 2:
+        return None
+    axis = 0 if node.op == "Gemm" and node.attrs.get("transB") else 1
+    edits: list[Edit] = [ed.SetInput(node.key, 1, np.ascontiguousarray(np.take(weight, order, axis)))]
+    if node.op == "Gemm" and bias is not None and bias.size > 1:
+        edits.append(ed.SetInput(node.key, 2, np.ascontiguousarray(bias[..., order])))
+    return edits
+
+
+def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
+    """Roll the classes by one, in the last layer's rows or by a Gather behind it."""
+    ways: list[list[Edit]] = []
+    for output in graph.output_names:
+        dims, maker = graph.shapes.get(output), graph.producers.get(output)
+        if maker is None or dims is None or len(dims) != 2 or not isinstance(dims[1], int) or dims[1] < 4:
+            continue
+        order = np.roll(np.arange(dims[1]), int(rng.choice([-1, 1])))
+        name, (label, out) = tensor_like(graph, "indices", maker), like(graph, "Gather", maker)
+        ways.append([ed.InsertNode(output, Node("Gather", (output, name), (out,), {"axis": 1}, label), {name: order})])
+        last = maker if maker.op not in ("Softmax", "Sigmoid") else graph.producers.get(maker.input(0), maker)
+        rows = _rows(graph, last, order)
+        ways.extend([rows] if rows else [])
+    return ways[int(rng.integers(len(ways)))] if ways else None
+
+
+FAULT = FaultType(CODE, "Class labels shifted", "OP", detect, propose, inject)
