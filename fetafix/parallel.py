@@ -5,9 +5,9 @@
         outputs = first.result(), second.result()
 
 A worker starts as `python -m fetafix.worker` (not by multiprocessing, which would import the caller's main module
-again) and opens its model at once. Arrays go through shared memory. What the runtime prints is caught in a nameless file
-whose last lines explain a crash; a worker that dies is a RuntimeCrash of its model. Nothing stays behind, whoever dies
-first.
+again) and opens its model at once. Arrays go through shared memory. What the runtime prints is caught in a nameless
+file whose last lines explain a crash; a worker that dies is a RuntimeCrash of its model. Nothing stays behind, whoever
+dies first.
 """
 
 from __future__ import annotations
@@ -132,8 +132,8 @@ class Chunks(Iterator[Chunk]):
 class ModelProcess:
     """A model opened in a process of its own, which starts at once; every method waits until it is open.
 
-    `memory_limit` bounds the worker's address space in bytes. Any method raises the FetafixError that the worker raised,
-    or RuntimeCrash where it died. Not to be shared between threads.
+    `memory_limit` bounds the worker's address space in bytes. Any method raises the FetafixError that the worker
+    raised, or RuntimeCrash where it died. Not to be shared between threads.
     """
 
     def __init__(self, path: Path | str, options: OpenOptions | None = None, *, memory_limit: int = 0) -> None:
