@@ -70,7 +70,7 @@ def _by_name(name: str) -> Head | None:
 def _by_spread(values: Array) -> Head:
     classes = values.shape[1]
     if classes == 2:
-        opposed = len(values) >= 4 and _correlation(values[:, 0], values[:, 1]) < -0.5
+        opposed = len(values) >= 6 and _correlation(values[:, 0], values[:, 1]) < -0.5
         if opposed:
             return Head("yes", "its two columns move against each other, as the logits of two classes do")
         return Head("maybe", "it has two columns, which need not be classes")

@@ -24,10 +24,14 @@ _BEST = 20
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Counts over samples; `a + b` joins two chunks. `top1[i]` and `tau[i]` belong to sample i of the chunk.
+    """What was found sample by sample; `a + b` joins two chunks.
 
-    tau is NaN where a score is; classes is the number of classes of the source.
+    source, target: the labels (arg max). top1, top5: whether they agree, as the module says. tau: rank correlation, NaN
+    where a score is. classes: the number of classes of the source.
     """
+
+    source: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    target: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
 
     top1: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     top5: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
@@ -36,6 +40,7 @@ class Labels:
 
     def __add__(self, other: Labels) -> Labels:
         return Labels(
+            np.concatenate([self.source, other.source]), np.concatenate([self.target, other.target]),
             np.concatenate([self.top1, other.top1]), np.concatenate([self.top5, other.top5]),
             np.concatenate([self.tau, other.tau]), max(self.classes, other.classes),
         )
@@ -86,7 +91,7 @@ def labels(source: Array, target: Array, tie: float = 0.0) -> Labels:
     common = min(s.shape[1], t.shape[1])
     tau = kendall_tau(s[:, :common], t[:, :common])
     tau[broken_s | broken_t] = np.nan
-    return Labels(top1, top5, tau, s.shape[1])
+    return Labels(of_s, of_t, top1, top5, tau, s.shape[1])
 
 
 def _among_best(scores: Array, label: Array, tie: float) -> NDArray[np.bool_]:

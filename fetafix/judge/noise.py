@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 from fetafix.ir import Array
-from fetafix.judge.metrics import errors
+from fetafix.judge.metrics import Errors, errors
 
 SAFETY = 10.0
 EPS = float(np.finfo(np.float32).eps)
@@ -37,10 +37,19 @@ _SUSPECTS = ("batch", "repeat")
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """What an output may differ by: in its own unit, and as relative L2 (None: not asked for)."""
+    """What an output may differ by (max_abs, mean_abs in its unit); figures that are None are not asked for."""
 
-    max_abs: float
+    max_abs: float | None = None
     rel_l2: float | None = None
+    mean_abs: float | None = None
+    max_rel: float | None = None
+
+    def admits(self, found: Errors) -> bool:
+        """Whether measured errors stay within every bound. A NaN or infinity in one model only never does."""
+        bounds = ((getattr(self, n), getattr(found, n)) for n in ("max_abs", "rel_l2", "mean_abs", "max_rel"))
+        return found.nonfinite_differs == 0 and all(
+            bound is None or value is None or value <= bound for bound, value in bounds
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,10 @@ class Noise:
     def floor(self, output: str) -> Floor:
         """The floor of an output; zero where none was measured."""
         return self.floors.get(output, Floor())
+
+    def tie(self, output: str) -> float:
+        """Within which difference two scores of an output count as equal: what noise may do to them, with safety."""
+        return SAFETY * self.floor(output).max_abs
 
 
 def one_ulp(feeds: Mapping[str, Array], seed: int, eps: float = EPS) -> dict[str, Array]:
@@ -102,7 +115,7 @@ def measure(base: Outputs, changed: Mapping[str, Outputs], eps: float = EPS) -> 
         limit = tolerance(trusted, base[name].dtype, _scale(base[name]), eps)
         for kind in _SUSPECTS:
             absolute, relative = changes.get(kind, (0.0, 0.0))
-            if absolute > limit.max_abs and relative > (limit.rel_l2 or 0.0):
+            if absolute > (limit.max_abs or 0.0) and relative > (limit.rel_l2 or 0.0):
                 found[kind] = max(found.get(kind, 0.0), relative)
     if "repeat" in found:  # then a batch alone tells nothing about peers
         found.pop("batch", None)

@@ -123,7 +123,8 @@ def _labels(facts: Facts) -> tuple[str, bool]:
 def _numbers(facts: Facts) -> tuple[str, bool]:
     beyond = [o for o in facts.outputs if o.within is False]
     worst = max(beyond or facts.outputs, key=lambda o: (o.max_abs or 0.0) / (o.tolerance or 1e-30))
-    figure = f"output {worst.source!r} differs by up to {_figure(worst.max_abs)}"
+    how_far = "do not differ at all" if worst.max_abs == 0.0 else f"differ by up to {_figure(worst.max_abs)}"
+    figure = f"values of output {worst.source!r} {how_far}"
     if not beyond:
         steady = facts.target_varies is None and facts.target_depends is None
         return f"numbers are within the noise: {figure}, tolerance {_figure(worst.tolerance)}", steady
@@ -133,7 +134,7 @@ def _numbers(facts: Facts) -> tuple[str, bool]:
 
 
 def _figure(value: float | None) -> str:
-    return "nothing" if value == 0.0 else "?" if value is None else f"{value:.2g}"
+    return "?" if value is None else f"{value:.2g}"
 
 
 def _sentence(labels: str, numbers: str) -> str:

@@ -24,7 +24,7 @@ NUMBERS = Facts("numeric", 100, (NEAR,))
         (replace(LABELS, mismatches=3, max_mismatch=0.05), Verdict.DRIFTING, True, "allowed: 0.05"),
         (replace(LABELS, mismatches=3, max_mismatch=0.03), Verdict.DRIFTING, True, "3 of 100"),
         (replace(LABELS, gate="numeric"), Verdict.EQUIVALENT, True, "within the noise"),
-        (replace(LABELS, gate="numeric", outputs=(FAR,)), Verdict.DRIFTING, False, "differs by up to 0.5"),
+        (replace(LABELS, gate="numeric", outputs=(FAR,)), Verdict.DRIFTING, False, "differ by up to 0.5"),
         (replace(LABELS, gate="numeric", mismatches=1), Verdict.DIVERGENT, False, "1 of 100 labels differ"),
         (NUMBERS, Verdict.EQUIVALENT, True, "up to 1e-06, tolerance 1e-05"),
         (replace(NUMBERS, outputs=(NEAR, FAR)), Verdict.DIVERGENT, False, "up to 0.5"),

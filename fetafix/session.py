@@ -1,0 +1,310 @@
+"""A session: both models open side by side, the samples drawn, everything bound, the source's noise known.
+
+    with Session("a.onnx", "b.pt", Options(data="images/")) as session:
+        session.judge()                       both models over all samples
+        session.feeds("search", 8)            what eight samples are for each model
+        session.agreement("heldout", other)   another target, say a repaired one, on samples it was not made for
+
+The source's outputs are kept, so that judging another target does not run the source again.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from fetafix import probing
+from fetafix.drawing import Samplings, sample, sides
+from fetafix.errors import ModelError, UsageError
+from fetafix.formats.base import OpenOptions
+from fetafix.inputs.pairing import pair_feeds
+from fetafix.inputs.samples import SampleSet
+from fetafix.ir import Array
+from fetafix.judge.binding import Bindings, bind, by_content
+from fetafix.judge.comparison import Comparison, compare
+from fetafix.judge.heads import Head, head
+from fetafix.judge.noise import Noise
+from fetafix.judging import Judge, Judgement, Opponent
+from fetafix.options import Options
+from fetafix.parallel import ModelProcess, threads_each
+from fetafix.report import Agreement, ModelInfo, Samples
+
+Which = Literal["search", "heldout", "all"]
+Outputs = dict[str, Array]
+_CHUNK = 16
+_KEEP_BYTES = 1 << 29
+
+
+class Session:
+    """Two models, open until the `with` block ends. Not to be shared between threads.
+
+    Entering raises ModelError where a model cannot be opened, InputDataError or UsageError where the data or the
+    options do not suit. `timings` grows as things are done (seconds).
+    """
+
+    source: ModelProcess
+    target: ModelProcess
+
+    def __init__(self, source: str | Path, target: str | Path, options: Options | None = None) -> None:
+        self.paths = (Path(source), Path(target))
+        self.options = options or Options()
+        self.timings: dict[str, float] = {}
+        self._infos = [ModelInfo(path=str(p), format="") for p in self.paths]
+        self._stack = ExitStack()
+        self._kept: dict[int, _Kept] = {}
+        self._heads: Mapping[str, Head] = {}
+
+    def __enter__(self) -> Self:
+        """Open both models, bind inputs, draw samples, probe."""
+        try:
+            self._open()
+            with self._timed("inputs"):
+                pair = self.source_info, self.target_info
+                self._declared = bind(*pair)
+                self.samplings: Samplings = sample(*pair, self._declared, self.options)
+            with self._timed("noise"):
+                self._probe()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    @property
+    def source_info(self) -> ModelInfo:
+        """What the source file is; only its path while it is not open."""
+        return self._infos[0]
+
+    @property
+    def target_info(self) -> ModelInfo:
+        """What the target file is."""
+        return self._infos[1]
+
+    @property
+    def bindings(self) -> Bindings:
+        """How inputs and outputs belong together, outputs by content where names do not tell."""
+        return self._opponent.bindings
+
+    @property
+    def noise(self) -> Noise:
+        """The source's noise floor."""
+        return self._source_probe.noise
+
+    @property
+    def probes(self) -> dict[str, Any]:
+        """Facts measured natively on a few samples, for both models: dependence on batch peers, variation, failures."""
+        return {
+            name: {
+                "batch_dependence": probe.noise.batch_dependence, "run_variation": probe.noise.run_variation,
+                "batch_failure": probe.batch_failure,
+            }
+            for name, probe in (("source", self._source_probe), ("target", self._opponent.probe))
+        }
+
+    @property
+    def heads(self) -> Mapping[str, Head]:
+        """Which source outputs are classifiers' heads, and why."""
+        if not self._heads:
+            self._heads = self._judge_heads()
+        return self._heads
+
+    @property
+    def gate(self) -> str:
+        """What must agree: "labels" or "numeric"."""
+        return self._judge().gate
+
+    def samples(self, used: int | None = None) -> Samples:
+        """The report's record of the samples."""
+        return self.samplings.record(used)
+
+    def sets(self, which: Which, limit: int | None = None) -> tuple[SampleSet, SampleSet]:
+        """(source's, target's) samples of the search or the held-out set."""
+        positions = self.samplings.positions(which)[:limit]
+        return self.samplings.source.take(positions), self.samplings.target.take(positions)
+
+    def feeds(self, which: Which, limit: int | None = None) -> tuple[Outputs, Outputs]:
+        """What one run of each model gets for up to `limit` samples, by input name; for one where none can be stacked."""
+        both = self.sets(which, limit)
+        count = len(both[0]) if all(s.stackable for s in both) else 1
+        first, second = (s.feed(0, count) for s in both)
+        return first, second
+
+    def judge(
+        self, which: Which = "all", target: ModelProcess | None = None, preprocess: Any = None, stop: bool = False
+    ) -> Judgement:
+        """Compare the source with the target, or with another process in its place, on native runs.
+
+        preprocess: the other target's preprocessing where that changed. stop: end as soon as the question is decided.
+        Raises ModelError where a model fails.
+        """
+        opponent = self._opponent if target is None and preprocess is None else self._other(target, preprocess)
+        return self._against(opponent, self.samplings.positions(which), stop)
+
+    def agreement(self, which: Which, target: ModelProcess | None = None, preprocess: Any = None) -> Agreement:
+        """The figures of `judge`."""
+        return self.judge(which, target, preprocess).agreement
+
+    def swap_test(self, which: Which = "search", limit: int | None = 16) -> Judgement | None:
+        """The target on the tensors that the SOURCE gets, axes turned to its layout: preprocessing plays no part in it.
+
+        None where those do not fit the target's inputs.
+        """
+        positions = self.samplings.positions(which)[:limit]
+        theirs, ours = self.samplings.target, self.samplings.source
+        moved = {}
+        for b in self._declared.inputs:
+            value = b.to_target(ours.arrays[b.source]) if ours.batched[b.source] else ours.arrays[b.source]
+            if value.shape[1:] != theirs.arrays[b.target].shape[1:]:
+                return None
+            moved[b.target] = value.astype(theirs.arrays[b.target].dtype)
+        samples = SampleSet(moved, theirs.batched, theirs.indices)
+        o = self._opponent
+        return self._against(Opponent(o.process, o.info, samples, o.bindings, o.probe), positions, False, keep=False)
+
+    def _open(self) -> None:
+        threads = threads_each() if self.options.threads is None else self.options.threads
+        archs = (self.options.source_arch, self.options.target_arch)
+        with self._timed("open"):
+            both = []
+            for path, arch in zip(self.paths, archs, strict=True):
+                options = OpenOptions(trust=self.options.trust, arch=arch, threads=threads)
+                both.append(self._stack.enter_context(closing(ModelProcess(path, options))))
+            self.source, self.target = both
+            failures = []
+            for i, process in enumerate(both):
+                try:
+                    self._infos[i] = process.info()
+                except ModelError as error:
+                    failures.append(error)
+            if failures:
+                raise failures[0]
+
+    def _probe(self) -> None:
+        drawn, seed = self.samplings, self.options.seed
+        ours = probing.start(self.source, drawn.source, seed, perturb=True)
+        theirs = probing.start(self.target, drawn.target, seed, perturb=False)
+        self._source_probe = ours.result()
+        self._opponent = self._bound(self.target, self.target_info, drawn.target, theirs.result())
+
+    def _bound(self, process: ModelProcess, info: ModelInfo, samples: SampleSet, probe: probing.Probe) -> Opponent:
+        declared = self._declared if process is self.target else bind(self.source_info, info)
+        return Opponent(process, info, samples, by_content(declared, self._source_probe.base, probe.base), probe)
+
+    def _other(self, target: ModelProcess | None, preprocess: Any) -> Opponent:
+        process = target or self.target
+        info = process.info()
+        samples = self.samplings.target
+        if preprocess is not None or info.inputs != self.target_info.inputs:
+            declared = bind(self.source_info, info)
+            both = sides(self.source_info, info, declared, self.options, preprocess)
+            samples = pair_feeds(self.samplings.data, self.samplings.source.indices, *both)[1]
+        return self._bound(process, info, samples, probing.start(process, samples, self.options.seed, False).result())
+
+    def _against(self, opponent: Opponent, positions: Sequence[int], stop: bool, keep: bool = True) -> Judgement:
+        keep = keep and opponent is self._opponent
+        with self._timed("run"):
+            chunk = self._chunk(len(positions))
+            ours = self._outputs(self.source, self.samplings.source, positions, chunk)
+            theirs = self._outputs(opponent.process, opponent.samples, positions, chunk, keep)
+            total = Comparison()
+            with closing(ours), closing(theirs):
+                for first, second in zip(ours, theirs, strict=True):
+                    self._heads = self._heads or self._judge_heads(first)
+                    judge = self._judge()
+                    total += compare(opponent.bindings.outputs, judge.scored, first, second, self.noise)
+                    self.options.progress("comparing", total.samples, len(positions))
+                    if stop and judge.settled(total, opponent.bindings, len(positions)):
+                        break
+        return self._judge().judgement(total, opponent, [self._name(p) for p in positions])
+
+    def _outputs(
+        self, process: ModelProcess, samples: SampleSet, positions: Sequence[int], chunk: int, keep: bool = True
+    ) -> Generator[Outputs]:
+        """Outputs of the samples at some positions, chunk by chunk: those kept, or those of a run that starts now."""
+        kept = self._kept.setdefault(id(process), _Kept()) if keep else _Kept()
+        if kept.has(positions):
+            return (kept.get(positions[i : i + chunk]) for i in range(0, len(positions), chunk))
+
+        chosen = samples if len(positions) == len(samples) else samples.take(positions)
+        running = process.run_chunks(probing.sources(chosen), self.options.batch, samples.stackable, chunk)
+
+        def each() -> Generator[Outputs]:
+            try:
+                for start, end, outputs in running:
+                    rows = probing.by_sample(outputs, samples)
+                    kept.add(positions[start:end], rows)
+                    yield rows
+            finally:
+                running.close()
+
+        return each()
+
+    def _chunk(self, count: int) -> int:
+        batch = self.options.batch or 1
+        return -(-max(_CHUNK, count // _CHUNK) // batch) * batch
+
+    def _judge(self) -> Judge:
+        return Judge(self.options, self.source_info, self._source_probe, self._heads)
+
+    def _judge_heads(self, outputs: Mapping[str, Array] | None = None) -> dict[str, Head]:
+        if outputs is None:
+            positions = self.samplings.positions("all")[:_CHUNK]
+            kept = self._kept.get(id(self.source), _Kept())
+            outputs = kept.get(positions) if kept.has(positions) else self._source_probe.base
+        heads = {b.source: head(b.source, outputs[b.source]) for b in self.bindings.outputs}
+        if self.options.gate == "labels" and all(h.classifier == "no" for h in heads.values()):
+            reasons = "; ".join(f"{name}: {h.why}" for name, h in heads.items())
+            raise UsageError(f"the gate labels needs an output with one score a class, and there is none ({reasons})")
+        return heads
+
+    def _name(self, position: int) -> str:
+        index = self.samplings.source.indices[position]
+        files = getattr(self.samplings.data, "files", None)
+        return str(files.name(index)) if files is not None else f"sample {index}"
+
+    def _timed(self, what: str) -> _Timed:
+        return _Timed(self.timings, what)
+
+
+class _Timed:
+    """Adds the seconds of a `with` block to an entry of a table."""
+
+    def __init__(self, table: dict[str, float], what: str) -> None:
+        self._table, self._what = table, what
+
+    def __enter__(self) -> None:
+        self._start = time.perf_counter()
+
+    def __exit__(self, *exception: object) -> None:
+        self._table[self._what] = self._table.get(self._what, 0.0) + time.perf_counter() - self._start
+
+
+class _Kept:
+    """Outputs by position, up to a bound of memory; beyond it nothing more is kept."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, Outputs] = {}
+        self._bytes = 0
+
+    def add(self, positions: Sequence[int], outputs: Outputs) -> None:
+        """Keep these outputs while there is room."""
+        self._bytes += sum(v.nbytes for v in outputs.values())
+        if self._bytes <= _KEEP_BYTES:
+            for i, position in enumerate(positions):
+                self._rows[position] = {n: v[i] for n, v in outputs.items()}
+
+    def has(self, positions: Sequence[int]) -> bool:
+        """Whether all of them are here."""
+        return bool(positions) and all(p in self._rows for p in positions)
+
+    def get(self, positions: Sequence[int]) -> Outputs:
+        """The outputs of these positions, stacked."""
+        rows = [self._rows[p] for p in positions]
+        return {n: np.stack([r[n] for r in rows]) for n in rows[0]}
