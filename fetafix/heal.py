@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 from fetafix import edits as _edits
-from fetafix.edits import Edit
+from fetafix.edits import Edit, SetPreprocessing
 from fetafix.errors import FetafixError
 from fetafix.faults.base import FaultType, Interface, Site, Suspicion
 from fetafix.graph.segment import Segment
@@ -133,7 +133,16 @@ def _try(
 
 
 def _interface_trial(site: Interface, group: Sequence[Edit]) -> float:
-    return site.trial(group)
+    """The error after edits of the graph and of the preprocessing; inf where the latter has nothing to act on."""
+    changes = {k: v for e in group if isinstance(e, SetPreprocessing) for k, v in e.changes.items()}
+    if not changes:
+        return site.trial(group)
+    if site.refeed is None:
+        return float("inf")
+    try:
+        return site.trial(group, site.refeed(changes))
+    except FetafixError:
+        return float("inf")
 
 
 def _combine(site: Segment, catalogue: Sequence[FaultType], singles: Sequence[Remedy]) -> list[Remedy]:

@@ -58,6 +58,7 @@ class Interface:
     images: whether the primary input is an image batch.
     extra_outputs: target outputs that are bound to nothing.
     probes: facts measured natively, e.g. {"batch": {...}} from the determinism and batch probes.
+    refeed: the target's feeds under a changed preprocessing, by target input name; None where there are no images.
     """
 
     source: Graph
@@ -73,6 +74,7 @@ class Interface:
     extra_outputs: tuple[str, ...] = ()
     probes: Mapping[str, Any] = field(default_factory=dict)
     tolerance: float = 1e-5
+    refeed: Callable[[Mapping[str, Any]], Mapping[str, Array]] | None = None
 
     @cached_property
     def error(self) -> float:

@@ -72,10 +72,19 @@ class Aligner:
         for name, value in zip(outs, made, strict=True):
             self._keep(name, value, shapes)
 
-    def align(self, target: Graph, inputs: tuple[InputTwin, ...], outputs: Mapping[str, str]) -> Alignment:
-        """Walk a canonical target graph. outputs: bound outputs, target name → source name."""
+    def align(
+        self,
+        target: Graph,
+        inputs: tuple[InputTwin, ...],
+        outputs: Mapping[str, str],
+        own: Mapping[str, Array] = MappingProxyType({}),
+    ) -> Alignment:
+        """Walk a canonical target graph. outputs: bound outputs, target name → source name.
+
+        own: target inputs that get values of their own (another preprocessing), and so have no twin.
+        """
         twins = {}
-        feeds = {}
+        feeds = dict(own)
         declared = {v.name: v for v in target.inputs}
         for pair in inputs:
             value = self.values[pair.source]
@@ -86,14 +95,14 @@ class Aligner:
         bound = {t: s for t, s in outputs.items() if s in self.values}
         walk = Walk(self.source, target, self.values, self.index, self.evaluator, bound)
         walk.run(feeds, twins)
-        return Alignment(self, target, walk)
+        return Alignment(self, target, walk, feeds)
 
 
 class Alignment:
     """A walked target: its twins and what is guilty."""
 
-    def __init__(self, aligner: Aligner, target: Graph, walk: Walk) -> None:
-        self._aligner, self._walk = aligner, walk
+    def __init__(self, aligner: Aligner, target: Graph, walk: Walk, inputs: Mapping[str, Array]) -> None:
+        self._aligner, self._walk, self._inputs = aligner, walk, inputs
         shapes = dict(target.shapes)
         shapes.update({t: w.shape for t, w in walk.state.twins.items()})
         shapes.update({t: v.shape for t, v in walk.state.values.items()})
@@ -120,7 +129,8 @@ class Alignment:
         for name in source.input_names:
             if name in reverse and name not in {w.source for w in anchors.values()}:
                 anchors[reverse[name]] = before[reverse[name]]
-        feeds = {t: self._held(w) for t, w in anchors.items()}
+        feeds = {t: self._inputs[t] for t in target.input_names if t in self._inputs}
+        feeds.update({t: self._held(w) for t, w in anchors.items()})
         twin = self.twins[guilty.target]
         expected = self._held(twin)
         error = float("inf") if guilty.actual is None else relative_error(guilty.actual, expected)

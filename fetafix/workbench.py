@@ -1,0 +1,170 @@
+"""Both models lifted to ONNX and run node by node on a few samples: where localization and repair take place.
+
+The judge stays the native runtime: what a lift says counts only where the lift agrees with its own artifact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fetafix.errors import LiftError
+from fetafix.faults.base import Interface
+from fetafix.findings import Names
+from fetafix.formats.base import Lifted
+from fetafix.graph.align import Aligner, Alignment, InputTwin
+from fetafix.graph.canonical import canonical
+from fetafix.graph.evaluate import Evaluator
+from fetafix.graph.proto import load_graph
+from fetafix.graph.segment import Layout, relative_error
+from fetafix.inputs.pairing import pair_feeds
+from fetafix.inputs.preprocess import ASSUMED
+from fetafix.inputs.recipe import Preprocess
+from fetafix.drawing import sides
+from fetafix.ir import Array, Graph
+from fetafix.parallel import ModelProcess
+from fetafix.probing import takes_batches
+from fetafix.session import Session
+
+_SAMPLES = 4
+_LIFT_AGREES = 1e-3
+
+
+class Workbench:
+    """The lifted pair of a session. A context manager: it holds activations, perhaps in a temporary file.
+
+    Entering raises LiftError where a model cannot be lifted or its lift answers otherwise than the model.
+    """
+
+    def __init__(self, session: Session, folder: Path) -> None:
+        self.session, self.folder = session, folder
+        self.evaluator = Evaluator()
+        able = takes_batches(session.source_info) and takes_batches(session.target_info)
+        both = session.sets("search", _SAMPLES)
+        self.count = len(both[0]) if able and all(s.stackable for s in both) else 1
+        self.source_feeds, self.target_feeds = (s.feed(0, self.count) for s in both)
+        self.own: dict[str, Array] = {}
+
+    def __enter__(self) -> Workbench:
+        self.source_lift, self.target_lift = self._lift()
+        source = canonical(load_graph(self.source_lift.path), self.evaluator)
+        self.target = canonical(load_graph(self.target_lift.path), self.evaluator)
+        self.aligner = Aligner(source, self.source_feeds, self.evaluator)
+        self._verify()
+        self._settle_inputs(self.target_feeds)
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.aligner.__exit__(None, None, None)
+
+    @property
+    def source(self) -> Graph:
+        """The canonical source graph with concrete shapes."""
+        return self.aligner.source
+
+    @property
+    def names(self) -> tuple[Names, Names]:
+        """(source's, target's) layer names."""
+        return Names(self.source, self.source_lift.names), Names(self.target, self.target_lift.names)
+
+    def align(self, target: Graph) -> Alignment:
+        """Align a version of the target graph with the source."""
+        kept = {t: s for t, s in self.session.bindings.output_names.items() if t in target.output_names}
+        inputs = tuple(t for t in self._twins if t.target in target.input_names)
+        return self.aligner.align(target, inputs, kept, self.own)
+
+    def use(self, feeds: Mapping[str, Array]) -> None:
+        """Feed the target these values from now on (its preprocessing was changed)."""
+        self._settle_inputs(feeds)
+
+    def _lift(self) -> tuple[Lifted, Lifted]:
+        session = self.session
+        folders = [self.folder / name for name in ("source", "target")]
+        for folder in folders:
+            folder.mkdir()
+        first = session.source.start_lift(folders[0], self.source_feeds)
+        second = session.target.start_lift(folders[1], self.target_feeds)
+        return first.result(), second.result()
+
+    def _settle_inputs(self, feeds: Mapping[str, Array]) -> None:
+        """Inputs that hold the source's values in some layout are twins; others get their own values."""
+        twins, own = [], {}
+        for binding in self.session.bindings.inputs:
+            mine, theirs = feeds[binding.target], self.aligner.values[binding.source]
+            moved = binding.to_target(theirs)
+            if moved.shape == mine.shape and np.array_equal(moved.astype(mine.dtype), mine):
+                twins.append(InputTwin(binding.target, binding.source, Layout(binding.perm)))
+            else:
+                own[binding.target] = np.asarray(mine)
+        self._twins, self.own = tuple(twins), own
+
+    def _verify(self) -> None:
+        """Compare each lift with its own artifact; ONNX models are their own lift."""
+        session = self.session
+        if session.source_info.format != "onnx":
+            names = [n for n in self.source.output_names if n in self.aligner.values]
+            lifted = {n: self.aligner.values[n] for n in names}
+            self._agrees(session.source, self.source_feeds, lifted, "source")
+        if session.target_info.format != "onnx":
+            values = self.evaluator.run(self.target, self.target_feeds, self.target.output_names)
+            lifted = dict(zip(self.target.output_names, values, strict=True))
+            self._agrees(session.target, self.target_feeds, lifted, "target")
+
+    def _agrees(self, process: ModelProcess, feeds: Mapping[str, Array], lifted: Mapping[str, Array], role: str) -> None:
+        native = process.run(feeds, self.count, self.count > 1 or self._stackable(role))
+        for name, value in lifted.items():
+            own = native.get(name)
+            error = relative_error(value, np.asarray(own).reshape(value.shape)) if own is not None and own.size == value.size else np.inf
+            if not error <= _LIFT_AGREES:
+                raise LiftError(
+                    f"the ONNX view of the {role} {process.path} answers otherwise than the model itself (output {name!r}, "
+                    f"relative error {error:.2g}): the lift is wrong, not your model, so layers cannot be compared"
+                )
+
+    def _stackable(self, role: str) -> bool:
+        both = self.session.sets("search", 1)
+        return both[0 if role == "source" else 1].stackable
+
+    @cached_property
+    def interface(self) -> Interface:
+        """Both models as a whole, for the fault types of preprocessing, inputs, outputs and batch."""
+        session = self.session
+        samples = session.sets("search", self.count)
+        images = any(s.images for s in samples)
+        known = [s.preprocess.as_dict() if s.preprocess is not None else None for s in samples]
+        bound = session.bindings
+        return Interface(
+            source=self.source,
+            target=self.align(self.target).target,
+            inputs=bound.input_names,
+            outputs=bound.output_names,
+            source_feeds=self.source_feeds,
+            target_feeds=self.target_feeds,
+            expected={s: self.aligner.values[s] for s in bound.output_names.values() if s in self.aligner.values},
+            run_target=self._run_target,
+            preprocess=(known[0], known[1]),
+            images=images,
+            extra_outputs=bound.extra,
+            probes=session.probes,
+            refeed=self.refeed if images else None,
+        )
+
+    def _run_target(self, graph: Graph, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
+        names = graph.output_names
+        return dict(zip(names, self.evaluator.run(graph, feeds, names), strict=True))
+
+    def changed_preprocess(self, changes: Mapping[str, Any]) -> Preprocess:
+        """The target's preprocessing with some fields changed."""
+        base = self.session.sets("search", 1)[1].preprocess or ASSUMED
+        return base.changed(changes)
+
+    def refeed(self, changes: Mapping[str, Any]) -> Mapping[str, Array]:
+        """The target's feeds for the same samples under a changed preprocessing."""
+        session = self.session
+        both = sides(*session.infos, session.bindings, session.options, self.changed_preprocess(changes))
+        indices = session.sets("search", self.count)[0].indices
+        return pair_feeds(session.samplings.data, indices, *both)[1].feed(0, self.count)
