@@ -95,11 +95,20 @@ class Segment:
                 graph = replace(graph, outputs=(*graph.outputs, Value(goal, self.expected.dtype)))
             full = apply(graph, edits)
             piece = full.between(self.feeds, [goal])
+            if any(n not in self.feeds for n in piece.input_names):
+                # Removing the node that makes an output gives the output's name to what fed it: cut there beforehand.
+                piece = apply(self._cut(graph), edits).between(self.feeds, [goal])
             (value,) = self.run(piece, {n: self.feeds[n] for n in piece.input_names if n in self.feeds}, [goal])
         except FetafixError as error:
             return replace(self, actual=None, error=float("inf"), failure=str(error))
         found = relative_error(value, self.expected)
         return replace(self, target=piece, full=full, actual=value, error=found, failure="")
+
+    def _cut(self, graph: Graph) -> Graph:
+        """The graph with the segment's feeds as inputs, without the nodes that make them."""
+        nodes = tuple(n for n in graph.nodes if not any(o in self.feeds for o in n.outputs))
+        made = tuple(Value(t, v.dtype, v.shape) for t, v in self.feeds.items() if t not in graph.input_names)
+        return replace(graph, nodes=nodes, inputs=(*graph.inputs, *made))
 
     def on(self, graph: Graph) -> Segment:
         """The same segment of another version of the whole graph, with what that makes of the feeds."""
