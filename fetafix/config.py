@@ -18,7 +18,6 @@ import yaml
 
 from fetafix.errors import ConfigError
 
-DEFAULT_NAME = "fetafix.yaml"
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Bound = Annotated[float, msgspec.Meta(ge=0)]
@@ -64,7 +63,7 @@ class Pair(Record, frozen=True, kw_only=True):
     name: str = ""
     data: str | None = None
     samples: _Count | None = None
-    seed: int | None = None
+    seed: Annotated[int, msgspec.Meta(ge=0)] | None = None
     rounds: _Count | None = None
     batch: _Count | None = None
     threads: Annotated[int, msgspec.Meta(ge=0)] | None = None

@@ -13,17 +13,17 @@ from pathlib import Path
 
 import numpy as np
 
-from fetafix import formats
 from fetafix.edits import Edit, apply
 from fetafix.errors import EditError, FetafixError, OutputError
 from fetafix.faults import FaultType, get
-from fetafix.formats.base import Artifact, OpenOptions
+from fetafix.formats.base import OpenOptions
 from fetafix.graph.canonical import canonical
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.proto import load_graph
 from fetafix.graph.segment import relative_error
 from fetafix.inputs.synthetic import SyntheticSource
 from fetafix.ir import Array, Graph
+from fetafix.parallel import ModelProcess
 
 _TRIES = 24
 _COUNTS_FROM = 1e-4
@@ -51,14 +51,13 @@ def inject(model: str | Path, code: str, seed: int, out: str | Path, options: Op
         raise OutputError(f"{out} exists already; inject writes new files only")
     if not out.absolute().parent.is_dir():
         raise OutputError(f"{out} cannot be written: there is no folder {out.parent}")
-    artifact = formats.open(model, options)
-    feeds = SyntheticSource(seed).feeds(range(1), artifact.info.inputs).feed(0)
-    with tempfile.TemporaryDirectory(prefix="fetafix-") as folder:
-        lifted = artifact.lift(Path(folder), feeds)
+    with ModelProcess(model, options) as process, tempfile.TemporaryDirectory(prefix="fetafix-") as folder:
+        feeds = SyntheticSource(seed).feeds(range(1), process.info().inputs).feed(0)
+        lifted = process.lift(Path(folder), feeds)
         evaluator = Evaluator()
         graph = _measured(canonical(load_graph(lifted.path), evaluator), feeds, evaluator)
         edits, error = _find(fault, graph, feeds, seed, evaluator)
-        _write(artifact, fault, edits, out, lifted.path)
+        _write(process, fault, edits, out, lifted.path)
     return Injected(fault.code, seed, out, tuple(e.describe() for e in edits), error)
 
 
@@ -100,10 +99,9 @@ def _effect(graph: Graph, feeds: Mapping[str, Array], expected: Sequence[Array],
     return max(relative_error(v, e) for v, e in zip(values, expected, strict=True))
 
 
-def _write(artifact: Artifact, fault: FaultType, edits: Sequence[Edit], out: Path, lifted: Path) -> None:
+def _write(process: ModelProcess, fault: FaultType, edits: Sequence[Edit], out: Path, lifted: Path) -> None:
     """Write natively; nothing is left where that does not work."""
-    written = artifact.write(edits, out, lifted)
+    written = process.write(edits, out, lifted)
     if written.unsupported:
         out.unlink(missing_ok=True)
         raise EditError(f"the format cannot express the fault {fault.code}: {written.unsupported[0][1]}")
-    formats.open(out)

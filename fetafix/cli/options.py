@@ -43,7 +43,7 @@ inputs = _group(
     click.option("--data", metavar="PATH",
                  help="Folder of images, .npy, .npz, or module:function (with --trust). Without: synthetic inputs."),
     click.option("--samples", type=click.IntRange(min=1), metavar="N", help="How many samples to draw (default 100)."),
-    click.option("--seed", type=int, metavar="S", help="What draws and makes samples (default 0)."),
+    click.option("--seed", type=click.IntRange(min=0), metavar="S", help="What draws and makes samples (default 0)."),
     click.option("--rounds", type=click.IntRange(min=1), metavar="N", help="How many times to draw (default 1)."),
     click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Samples a run of the models."),
     click.option("--threads", type=click.IntRange(min=0), metavar="N",

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from fetafix import config as configuration
+if TYPE_CHECKING:
+    from fetafix.config import Pair
 
+_FILE = "fetafix.yaml"
 _PAIR = ("data", "samples", "seed", "rounds", "batch", "threads", "gate", "max_mismatch", "confidence")
 _SIDES = ("preprocess", "arch")
 
@@ -49,19 +51,20 @@ def request(given: Mapping[str, Any]) -> Request:
     return Request(str(source), str(target), options)
 
 
-def _pair(given: Mapping[str, Any], needed: bool) -> configuration.Pair | None:
+def _pair(given: Mapping[str, Any], needed: bool) -> Pair | None:
     path = given.get("config")
-    if path is None and needed and Path(configuration.DEFAULT_NAME).is_file():
-        path = configuration.DEFAULT_NAME
+    if path is None and needed and Path(_FILE).is_file():
+        path = _FILE
     if path is None:
         if needed:
-            raise click.UsageError(
-                f"no models given, and there is no {configuration.DEFAULT_NAME} here: name a source and a target")
+            raise click.UsageError(f"no models given, and there is no {_FILE} here: name a source and a target")
         return None
-    return configuration.load(path).pair(given.get("pair"))
+    from fetafix import config
+
+    return config.load(path).pair(given.get("pair"))
 
 
-def _from_pair(pair: configuration.Pair) -> dict[str, Any]:
+def _from_pair(pair: Pair) -> dict[str, Any]:
     options = {k: getattr(pair, k) for k in _PAIR if getattr(pair, k) is not None}
     source, target = pair.models()
     for side, model in (("source", source), ("target", target)):

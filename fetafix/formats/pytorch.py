@@ -16,13 +16,13 @@ from typing import Any
 
 import numpy as np
 
+from fetafix.edits import Edit
 from fetafix.errors import LiftError, OutputError, RuntimeCrash, UnreadableModel
 from fetafix.formats import torch_env, torch_repair
 from fetafix.formats.base import Lifted, OpenOptions, Written
 from fetafix.formats.torch_lift import lift
 from fetafix.formats.torch_program import Program
 from fetafix.formats.torch_recognise import EXPORT, MODULE, SAFETENSORS, STATE_DICT, TORCHSCRIPT, recognise
-from fetafix.edits import Edit
 from fetafix.ir import Array
 from fetafix.report import ModelInfo, TensorInfo
 
@@ -31,13 +31,13 @@ __all__ = ["FORMATS", "TorchArtifact", "open", "recognise"]
 FORMATS = (TORCHSCRIPT, EXPORT, MODULE, STATE_DICT, SAFETENSORS)
 
 
-def open(path: Path, format: str, options: OpenOptions) -> TorchArtifact:  # noqa: A001
+def open(path: Path, format: str, options: OpenOptions) -> TorchArtifact:
     """A PyTorch model in its runtime. Raises UnreadableModel or UntrustedModel with what was found."""
     torch_env.prepare(options.threads)
     return TorchArtifact(Path(path), format, options, load(Path(path), format, options))
 
 
-def load(path: Path, format: str, options: OpenOptions) -> Program:  # noqa: A002
+def load(path: Path, format: str, options: OpenOptions) -> Program:
     """The program of a file of the given format."""
     if not path.exists():
         raise UnreadableModel(f"{path}: no such file")
@@ -63,7 +63,7 @@ def load(path: Path, format: str, options: OpenOptions) -> Program:  # noqa: A00
 class TorchArtifact:
     """A PyTorch model: runs in PyTorch, lifts by the ONNX exporter, is repaired in its own graph."""
 
-    def __init__(self, path: Path, format: str, options: OpenOptions, program: Program) -> None:  # noqa: A002
+    def __init__(self, path: Path, format: str, options: OpenOptions, program: Program) -> None:
         self._path, self._format, self._options, self._program = path, format, options, program
         self._outputs: list[TensorInfo] = []
 
@@ -73,8 +73,10 @@ class TorchArtifact:
         import torch
 
         outputs = self._outputs or [TensorInfo(name=n, dtype="float32") for n in self._program.output_names()]
-        details = {"torch": torch.__version__, **self._program.details}
-        return ModelInfo(path=str(self._path), format=self._format, inputs=self._program.inputs, outputs=outputs, details=details)
+        details = {"torch": str(torch.__version__), **self._program.details}
+        return ModelInfo(
+            path=str(self._path), format=self._format, inputs=self._program.inputs, outputs=outputs, details=details
+        )
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """All outputs by name. Raises RuntimeCrash with PyTorch's message and the layer where it is known."""
@@ -89,7 +91,10 @@ class TorchArtifact:
             raise RuntimeCrash(f"{self._path}: PyTorch cannot run it on {shapes}: {_reason(error)}") from error
         arrays = {n: _array(v) for n, v in made.items()}
         if not self._outputs:
-            self._outputs = [TensorInfo(name=n, dtype=str(v.dtype), shape=[None, *v.shape[1:]] if v.ndim else []) for n, v in arrays.items()]
+            self._outputs = [
+                TensorInfo(name=n, dtype=str(v.dtype), shape=[None, *v.shape[1:]] if v.ndim else [])
+                for n, v in arrays.items()
+            ]
         return arrays
 
     def _arguments(self, feeds: Mapping[str, Array]) -> list[Any]:

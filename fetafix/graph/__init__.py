@@ -1,0 +1,1 @@
+"""Looking inside: canonical graphs, fingerprints, alignment without names, segments."""
