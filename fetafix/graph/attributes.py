@@ -427,3 +427,22 @@ def _assign_bound(node: Node, graph: Graph, name: str, value: float | None) -> l
         return [SetInput(node.key, slot, None)]
     kept = graph.constant(node, 3 - slot)
     return [SetInput(node.key, slot, np.asarray(value, np.float32 if kept is None else kept.dtype))]
+
+
+def extent(size: int, kernel: int, stride: int, dilation: int, padding: int) -> int:
+    """Output size of a kernel along one axis, rounded down; `padding` is begin + end."""
+    return (size + padding - (kernel - 1) * dilation - 1) // stride + 1
+
+
+def keeps_shape(node: Node, graph: Graph, **changed: Any) -> bool:
+    """Whether a convolution or pooling makes the same output size with some canonical values changed."""
+    old, dims = canonical(node, graph), shape(graph, node.input(0))
+    new = {**old, **changed}
+    if dims is None or "pads" not in old or node.op == "ConvTranspose" or old.get("ceil_mode"):
+        return False
+    n = len(old["kernel_shape"])
+    sizes = [
+        [extent(dims[2 + i], v["kernel_shape"][i], v["strides"][i], v["dilations"][i], v["pads"][i] + v["pads"][n + i])
+         for i in range(n)] for v in (old, new)
+    ]
+    return sizes[0] == sizes[1]

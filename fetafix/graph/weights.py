@@ -7,7 +7,7 @@ float noise, so a tensor that went through a fold and back is still recognised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import combinations, permutations
 
@@ -56,13 +56,15 @@ def alike(a: Array, b: Array, noise: float = NOISE) -> bool:
 class Reorder:
     """How the elements of a tensor were moved: `order` makes the moved tensor of the reference.
 
-    kind: "axes" (transposed), "layout" (bytes written in one axis order and read in another), "flip", "blocks" (an axis
-    split into a × b and read as b × a), "roll", "rows" (whole slices of axis 0 moved). detail: the parameters in words.
+    kind: "axes" (transposed), "layout" (bytes written in one axis order and read in another), "flip", "blocks" (an
+    axis split into a × b and read as b × a), "roll", "rows" (whole slices of an axis moved). detail: the parameters in
+    words. axes: those that are flipped.
     """
 
     kind: str
     detail: str
     order: Callable[[Array], Array]
+    axes: tuple[int, ...] = ()
 
     def undo(self, value: Array, shape: tuple[int, ...]) -> Array:
         """The reference's order (of the given shape) made of a moved tensor."""
@@ -111,7 +113,7 @@ def _flips(axes: tuple[int, ...]) -> Iterator[Reorder]:
     subsets = [axes[2:], *(s for n in range(1, len(axes) + 1) for s in combinations(axes, n))]
     for subset in subsets:
         if subset:
-            yield Reorder("flip", f"axes {list(subset)}", lambda r, s=subset: np.flip(r, s))  # type: ignore[misc]
+            yield Reorder("flip", f"axes {list(subset)}", lambda r, s=subset: np.flip(r, s), subset)  # type: ignore[misc]
 
 
 def _axis_orders(shape: tuple[int, ...], reference: tuple[int, ...]) -> Iterator[Reorder]:
@@ -157,3 +159,13 @@ def _rows(value: Array, reference: Array) -> Iterator[Reorder]:
         kind = "roll" if len(shifts) == 1 else "rows"
         detail = f"axis {axis} by {shifts[0]}" if kind == "roll" else f"slices of axis {axis}"
         yield Reorder(kind, detail, lambda r, t=take, x=axis: np.take(r, t, x))  # type: ignore[misc]
+
+
+def flatten_orders(size: int, shapes: Iterable[tuple[int, ...]]) -> Iterator[tuple[tuple[int, ...], Array]]:
+    """Each way to flatten a map of `size` elements: (axis order, element order), the map's own order first.
+
+    shapes: of candidate maps, without the batch; those of another size, or with one long axis only, give nothing.
+    """
+    for dims in sorted({s for s in shapes if int(np.prod(s)) == size and sum(d > 1 for d in s) > 1 and len(s) <= 4}):
+        for perm in permutations(range(len(dims))):
+            yield perm, np.arange(size).reshape(dims).transpose(perm).ravel()

@@ -1,0 +1,100 @@
+"""Any other attribute of a layer differs from its twin's.
+
+*What goes wrong*
+A hyper-parameter that has no entry of its own is dropped or misread: alpha of HardSigmoid, size and alpha of LRN,
+epsilon of Layer- or InstanceNormalization, group, strides, nearest_mode, Pad mode, exclusive, approximate.
+
+*How it shows*
+Canonical attributes of twins differ, and taking over the source's lowers the segment's error.
+
+*Repair*
+Take over the source's attributes: one, the node's, all of the segment.
+
+*When not to apply*
+A more specific fault type explains the attribute, or the difference changes nothing.
+
+*Seen in*
+ncnn#2641, tensorflow-onnx PR#602, tensorflow-onnx#2168, tvm PR#4029, tvm#18750, rten PR#1414
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from fetafix.edits import Edit
+from fetafix.faults.base import FaultType, Suspicion
+from fetafix.graph.attributes import assign, canonical
+from fetafix.graph.segment import Segment
+from fetafix.graph.settings import Setting, settings
+from fetafix.ir import Graph
+
+CODE = "lh-attribute"
+_PADS = {"pads", "dilations"}
+_OWN_ENTRY: Mapping[str, set[str]] = {
+    "Conv": _PADS, "ConvTranspose": _PADS, "MaxPool": _PADS, "AveragePool": _PADS | {"count_include_pad"},
+    "LpPool": _PADS, "BatchNormalization": {"epsilon", "training_mode"}, "LeakyRelu": {"alpha"}, "Elu": {"alpha"},
+    "Celu": {"alpha"}, "Clip": {"min", "max"}, "Relu": {"min", "max"}, "Softmax": {"axis", "flattened"},
+    "LogSoftmax": {"axis", "flattened"}, "Resize": {"coordinate_transformation_mode"}, "Transpose": {"perm"},
+    "Gemm": {"transB"}, "Reshape": {"shape", "allowzero"}, "Flatten": {"axis"},
+}
+# What an injection writes, by operator and attribute: other values that converters are known to put in.
+_WRONG: Mapping[tuple[str, str], tuple[Any, ...]] = {
+    ("HardSigmoid", "alpha"): (0.2, 1 / 6), ("LRN", "alpha"): (1e-3, 5e-4), ("LRN", "size"): (3, 5),
+    ("Selu", "alpha"): (1.0,), ("Gelu", "approximate"): ("tanh", "none"), ("CumSum", "exclusive"): (1, 0),
+    ("CumSum", "reverse"): (1, 0), ("Pad", "mode"): ("edge", "constant", "reflect"),
+    ("InstanceNormalization", "epsilon"): (1e-1,), ("LayerNormalization", "epsilon"): (1e-1,),
+    ("Resize", "cubic_coeff_a"): (-0.5, -0.75), ("Gemm", "alpha"): (0.5,), ("DepthToSpace", "mode"): ("CRD", "DCR"),
+    ("ThresholdedRelu", "alpha"): (0.1,), ("ReduceMean", "axes"): (), ("GridSample", "align_corners"): (1, 0),
+}
+
+
+def _others(setting: Setting) -> list[str]:
+    known = _OWN_ENTRY.get(setting.target.op, set())
+    return [n for n in setting.values if n not in known]
+
+
+def detect(segment: Segment) -> Iterator[Suspicion]:
+    """Twins that differ in attributes without an entry of their own, where the source's values help."""
+    for setting in settings(segment):
+        names = _others(setting)
+        tried = {n: segment.trial(edits) for n in names if (edits := setting.adopt(segment, [n]))}
+        tried["all"] = min((segment.trial(e) for e in setting.candidates(segment, names)), default=float("inf"))
+        if not names or min(tried.values()) >= segment.error:
+            continue
+        first = min(names, key=lambda n: tried.get(n, float("inf")))
+        ours, theirs = setting.values[first]
+        ordered = [first, *(n for n in names if n != first)]
+        yield Suspicion(
+            CODE, setting.target.key, setting.source.key, 0.5 if segment.healed(min(tried.values())) else 0.3,
+            {n: [repr(v) for v in setting.values[n]] for n in names},
+            f"{first} is {ours!r}, in the source {theirs!r}", (setting, ordered),
+        )
+
+
+def propose(segment: Segment, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
+    """The most helpful attribute alone, then more."""
+    setting, names = suspicion.data
+    return setting.candidates(segment, names)  # type: ignore[no-any-return]
+
+
+def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
+    """A known wrong value for some attribute."""
+    places = []
+    for node in graph.nodes:
+        values = canonical(node, graph)
+        for (op, name), options in _WRONG.items():
+            if node.op == op and name in values:
+                usable = [v for v in options if v != values[name]]
+                if isinstance(values[name], float):
+                    usable = [v for v in usable if abs(v - values[name]) > 0.1 * abs(values[name])]
+                places += [(node, name, v) for v in usable]
+    if not places:
+        return None
+    node, name, value = places[int(rng.integers(len(places)))]
+    return assign(node, graph, {name: value})
+
+
+FAULT = FaultType(CODE, "Other hyper-parameter", "LH", detect, propose, inject)

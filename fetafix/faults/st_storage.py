@@ -1,0 +1,121 @@
+"""Stored bytes are damaged: flipped bits, a shifted offset, swapped byte order.
+
+*What goes wrong*
+A bit flips in the file or in memory; external data are read from a wrong offset, or with the other endianness.
+
+*How it shows*
+NaN, infinity or absurd magnitudes; very few elements of a large tensor differ; or the tensor is the source's moved by
+some bytes, or with its bytes reversed.
+
+*Repair*
+Set the source's values. Only damaged elements change.
+
+*When not to apply*
+Many elements differ without such a pattern (wb-weights), or the source holds the same odd values.
+
+*Seen in*
+onnxruntime#29788
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from fetafix.edits import Edit, SetInput
+from fetafix.faults.base import FaultType, Suspicion
+from fetafix.graph.parameters import Parameter, differing
+from fetafix.graph.segment import Segment
+from fetafix.graph.weights import NOISE
+from fetafix.ir import Array, Graph
+
+CODE = "st-storage"
+_OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+_ABSURD, _SHIFTS, _WIDTH = 1e30, range(1, 65), {2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+def _damaged(p: Parameter) -> Array:
+    """Which elements are off, flat (bool)."""
+    value, reference = np.asarray(p.value, np.float64).ravel(), np.asarray(p.reference, np.float64).ravel()
+    with np.errstate(invalid="ignore"):
+        fine = np.abs(value - reference) <= NOISE * float(np.max(np.abs(reference), initial=0.0))
+    return ~fine
+
+
+def _bits(p: Parameter, places: Array) -> int:
+    """Most bits flipped in one damaged element; 99 where the reference is not exact."""
+    kind = None if p.value is None else _WIDTH.get(p.value.itemsize)
+    if not p.direct or kind is None:
+        return 99
+    ours, theirs = (np.ascontiguousarray(t).reshape(-1)[places].view(kind) for t in (p.value, p.as_stored))
+    return max(int(x).bit_count() for x in ours ^ theirs)
+
+
+def _shift(p: Parameter) -> int | None:
+    """By how many bytes the target's data lie beside the source's; what is merely rolled is no such case."""
+    if not p.direct or p.value is None or p.value.size < 8:
+        return None
+    ours, theirs = (np.ascontiguousarray(t).reshape(-1).view(np.uint8) for t in (p.value, p.as_stored))
+    near = [s for s in _SHIFTS if s <= ours.size // 4 and not np.array_equal(np.sort(ours), np.sort(theirs))]
+    late = (n for n in near if np.array_equal(ours[:-n], theirs[n:]))
+    early = (-n for n in near if np.array_equal(ours[n:], theirs[:-n]))
+    return next(late, next(early, None))
+
+
+def _what(p: Parameter) -> tuple[str, float] | None:
+    """What happened to a tensor's bytes, and how sure that is; None where they look like ordinary other values."""
+    if p.value is None:
+        return None
+    shift = _shift(p)
+    if shift is not None:
+        return f"the data lie {shift} bytes off", 0.98
+    if p.direct and p.value.size > 1 and p.value.byteswap().tobytes() == p.as_stored.tobytes():
+        return "the bytes of each element are reversed", 0.98
+    off = _damaged(p)
+    count = int(off.sum())
+    if 0 < count <= max(1, off.size // 100) and _bits(p, off) <= 2:
+        return f"{count} of {off.size} elements have flipped bits", 0.98
+    absurd = ~np.isfinite(p.value) | (np.abs(p.value) > _ABSURD)
+    if absurd.any() and np.isfinite(p.reference).all():
+        return f"{int(absurd.sum())} elements are not finite or beyond {_ABSURD:g}", 0.95
+    if p.value.size >= 32 and 0 < count <= max(1, off.size // 500):
+        return f"only {count} of {off.size} elements differ", 0.9
+    return None
+
+
+def detect(segment: Segment) -> Iterator[Suspicion]:
+    """Parameters that differ as damaged bytes do."""
+    for p in differing(segment):
+        found = _what(p)
+        if found is not None:
+            evidence = {"role": p.role, "elements": int(_damaged(p).sum()), "of": int(p.reference.size)}
+            yield Suspicion(CODE, p.node.key, p.twin.key, found[1], evidence, f"{p.role}: {found[0]}", p)
+
+
+def propose(segment: Segment, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
+    """The damaged elements alone; the whole tensor."""
+    p = suspicion.data
+    off = _damaged(p).reshape(p.value.shape)
+    yield [p.edit(segment.full, np.where(off, p.as_stored, p.value))]
+    yield [p.edit(segment.full)]
+
+
+def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
+    """Flip the sign or an exponent bit of a large element, or read the data 4 bytes late."""
+    weights = [(n.key, graph.constant(n, 1)) for n in graph.nodes if n.op in _OPS]
+    places = [(k, w) for k, w in weights if w is not None and w.dtype == np.float32 and w.size >= 8 and np.ptp(w) > 0]
+    if not places:
+        return None
+    key, weight = places[int(rng.integers(len(places)))]
+    flat = np.ascontiguousarray(weight).reshape(-1).copy()
+    bit = int(rng.choice([31, 30, 29, 27, 26, 0]))
+    if bit == 0:
+        flat = np.append(flat[1:], np.float32(rng.standard_normal()))  # what lies behind the tensor in the file
+    else:
+        large = np.argsort(np.abs(flat))[-max(1, flat.size // 4):]
+        flat.view(np.uint32)[int(rng.choice(large))] ^= np.uint32(1 << bit)
+    return [SetInput(key, 1, flat.reshape(weight.shape))]
+
+
+FAULT = FaultType(CODE, "Stored bytes damaged", "ST", detect, propose, inject)
