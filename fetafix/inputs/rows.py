@@ -67,6 +67,8 @@ def cast(array: Array, spec: TensorInfo, origin: str) -> Array:
     if array.dtype == dtype:
         return array
     where = f"{origin}: input {spec.name!r} takes {spec.dtype}"
+    if array.dtype.name.startswith(("bfloat", "float")):
+        array = array.astype(np.result_type(array.dtype, np.float32))  # bfloat16 is no float to numpy itself
     if array.dtype.kind not in "fiub":
         raise InputDataError(f"{where}, but the data is {array.dtype}; convert it to numbers of that type")
     if dtype.kind in "iub":
