@@ -4,7 +4,7 @@
     get("pp-bgr")                         the same, with an error that names the nearest code
     document("pp-bgr")["Repair"]          its documentation, section by section
 
-The file of code "pp-bgr" is pp_bgr.py; it exports `FAULT` and documents itself in its module docstring under the headings
+The file of code "pp-bgr" is pp_bgr.py (see `module_name`); it exports `FAULT` and documents itself in its module docstring under the headings
 of `HEADINGS`. Modules without `FAULT` (base.py) are no fault types.
 """
 
@@ -23,7 +23,7 @@ from typing import get_args
 from fetafix.errors import UsageError
 from fetafix.faults.base import Category, FaultType, Interface, Site, Suspicion
 
-__all__ = ["HEADINGS", "FaultType", "Interface", "Site", "Suspicion", "catalogue", "document", "get"]
+__all__ = ["HEADINGS", "FaultType", "Interface", "Site", "Suspicion", "catalogue", "document", "get", "module_name"]
 
 HEADINGS = ("What goes wrong", "How it shows", "Repair", "When not to apply", "Seen in")
 _NAMES = "|".join(HEADINGS)
@@ -56,12 +56,17 @@ def get(code: str) -> FaultType:
     raise UsageError(f"there is no fault type {code!r}; {hint}")
 
 
+def module_name(code: str) -> str:
+    """The module that holds a code: words separated by underscores, in lower case ("tss-transB": tss_trans_b)."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", code).replace("-", "_").lower()
+
+
 def document(code: str) -> Mapping[str, str]:
     """A fault type's documentation: heading → text, in the order of `HEADINGS`, and "Summary" (the first line) before them.
 
     A heading that the module lacks is left out. Raises UsageError for an unknown code.
     """
-    module = importlib.import_module(f"{__name__}.{get(code).code.replace('-', '_')}")
+    module = importlib.import_module(f"{__name__}.{module_name(get(code).code)}")
     return sections(inspect.getdoc(module) or "")
 
 

@@ -30,7 +30,7 @@ from fetafix.edits import Edit
 from fetafix.errors import FetafixError
 from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.classes import head
-from fetafix.graph.constants import constant
+from fetafix.graph.constants import constant, held
 from fetafix.graph.naming import like, tensor_like
 from fetafix.graph.segment import Segment, relative_error
 from fetafix.ir import Array, Graph, Node
@@ -62,26 +62,31 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
         if segment.healed(error) or error < 0.02 * min(segment.error, 1.0):
             kind = f"rolled by {shift}" if ours == theirs else f"with {ours - theirs} class(es) more, {shift} in front"
             yield Suspicion(
-                CODE, segment.goal.target, segment.goal.source, 0.96, {"classes": [ours, theirs], "offset": shift, "error_after": error},
+                CODE, segment.goal.target, segment.goal.source, 0.99 if segment.healed(error) else 0.9, {"classes": [ours, theirs], "offset": shift, "error_after": error},
                 f"the target's classes are the source's, {kind}", order)
 
 
 def propose(segment: Segment, suspicion: Suspicion) -> Iterator[Sequence[Edit]]:
-    """Remove what rolls, put the last layer's rows in order, or gather the classes."""
+    """Remove what rolls; put the last layer's rows in order where that gives the source's; else gather the classes."""
     graph, order, tensor = segment.full, suspicion.data, segment.goal.target
-    maker = graph.node(tensor) if tensor in graph.producers else None
     for node in reversed(segment.target.nodes):
         if node.op in ("Gather", "Slice", "Concat") and node.op not in {n.op for n in segment.source.nodes}:
             yield [ed.RemoveNode(node.key)]
-    near = graph.producers.get(tensor)
-    label, out = like(graph, "Gather", near)
-    name = tensor_like(graph, "indices", near)
-    yield [ed.InsertNode(tensor, Node("Gather", (tensor, name), (out,), {"axis": 1}, label), {name: order.astype(np.int64)})]
+    maker = graph.producers.get(tensor)
     while maker is not None and maker.op in ("Softmax", "LogSoftmax", "Sigmoid"):
         maker = graph.producers.get(maker.input(0))
     rows = _rows(graph, maker, order) if maker is not None else None
-    if rows and len(order) == segment.expected.shape[1]:
+    if rows:
         yield rows
+    if not rows or not isinstance(rows[0], ed.SetInput) or not held(segment.source, rows[0].value):
+        yield _gathered(graph, tensor, order)
+
+
+def _gathered(graph: Graph, tensor: str, order: Array) -> list[Edit]:
+    maker = graph.producers.get(tensor)
+    name, (label, out) = tensor_like(graph, "indices", maker), like(graph, "Gather", maker)
+    node = Node("Gather", (tensor, name), (out,), {"axis": 1}, label)
+    return [ed.InsertNode(tensor, node, {name: order.astype(np.int64)})]
 
 
 def _rows(graph: Graph, node: Node, order: Array) -> list[Edit] | None:
@@ -110,8 +115,7 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
         if maker is None or dims is None or len(dims) != 2 or not isinstance(dims[1], int) or dims[1] < 4:
             continue
         order = np.roll(np.arange(dims[1]), int(rng.choice([-1, 1])))
-        name, (label, out) = tensor_like(graph, "indices", maker), like(graph, "Gather", maker)
-        ways.append([ed.InsertNode(output, Node("Gather", (output, name), (out,), {"axis": 1}, label), {name: order})])
+        ways.append(_gathered(graph, output, order))
         last = maker if maker.op not in ("Softmax", "Sigmoid") else graph.producers.get(maker.input(0), maker)
         rows = _rows(graph, last, order)
         ways.extend([rows] if rows else [])

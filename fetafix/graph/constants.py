@@ -34,6 +34,15 @@ def concrete(graph: Graph, tensor: str) -> tuple[int, ...] | None:
     return tuple(d for d in dims if isinstance(d, int)) if all(isinstance(d, int) for d in dims) else None
 
 
+def held(graph: Graph, value: Array | None) -> bool:
+    """Whether a graph holds a constant among its initializers, as it is or (a matrix) transposed, up to float noise."""
+    for other in graph.initializers.values() if value is not None else ():
+        for way in (other, other.T)[:2 if other.ndim == 2 else 1]:
+            if value is not None and way.shape == value.shape and np.allclose(way, value, rtol=1e-5, atol=1e-7):
+                return True
+    return False
+
+
 def inverse(perm: Sequence[int]) -> tuple[int, ...]:
     """The permutation that undoes `perm`."""
     return tuple(int(i) for i in np.argsort(perm))

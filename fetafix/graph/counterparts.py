@@ -78,13 +78,21 @@ def _matches(value: Array, ours: Mapping[str, Array], tolerance: float) -> Itera
                 break
 
 
-def twin_of(segment: Segment, tensor: str) -> Twin | None:
-    """The twin of a source tensor, in the segment or anywhere in the target (by the pairs that alignment knows)."""
+def twin_of(segment: Segment, tensor: str, like: str | None = None) -> Twin | None:
+    """The twin of a source tensor, in the segment or anywhere in the target (by the pairs that alignment knows).
+
+    like: a target tensor whose shape the twin should have where there are several (one a layout).
+    """
     found = counterparts(segment).get(tensor)
-    if found is not None:
+    shape = segment.full.shapes.get(like) if like is not None else None
+    if found is not None and (shape is None or segment.full.shapes.get(found.tensor) == shape):
         return found
-    other = next((t for t, s in segment.pairs.items() if s == tensor), None)
-    return None if other is None else Twin(other, _perm(segment, other, tensor))
+    others = [t for t, s in segment.pairs.items() if s == tensor]
+    fitting = [t for t in others if shape is None or segment.full.shapes.get(t) == shape]
+    if found is not None and not fitting:
+        return found
+    best = next(iter(fitting or others), None)
+    return None if best is None else Twin(best, _perm(segment, best, tensor))
 
 
 def _perm(segment: Segment, ours: str, theirs: str) -> tuple[int, ...] | None:

@@ -172,12 +172,12 @@ def reader(site: Any, found: InputMap) -> str | None:
 def fixes(site: Any, found: InputMap) -> Iterator[Sequence[Edit]]:
     """Whole fixes: the configuration (for the interface), then edits of the graph, the smallest first."""
     if isinstance(site, Segment):
-        yield from repairs(site.full, found, site.feeds[found.input].shape)
+        yield from repairs(site.full, found, site.feeds[found.input].shape, site.source)
         return
     changes = _configuration(site, found)
     if changes:
         yield [SetPreprocessing(changes, found.input)]
-    yield from repairs(site.target, found, site.target_feeds[found.input].shape)
+    yield from repairs(site.target, found, site.target_feeds[found.input].shape, site.source)
 
 
 def _configuration(site: Models, found: InputMap) -> dict[str, Any]:

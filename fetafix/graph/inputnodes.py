@@ -14,7 +14,7 @@ import numpy as np
 
 from fetafix import edits as ed
 from fetafix.edits import Edit
-from fetafix.graph.constants import constant
+from fetafix.graph.constants import constant, held
 from fetafix.graph.inputmap import InputMap
 from fetafix.graph.inputplaces import New, Place, inserted
 from fetafix.ir import Array, Graph, Node
@@ -128,16 +128,21 @@ def _affine(
     return (1 / c, zero) if slot == 0 and np.all(c != 0) else None
 
 
-def repairs(graph: Graph, found: InputMap, shape: Sequence[int]) -> list[list[Edit]]:
-    """Edits after which the graph treats its input as it now treats a mapped one, the smallest first."""
+def repairs(graph: Graph, found: InputMap, shape: Sequence[int], source: Graph) -> list[list[Edit]]:
+    """Edits after which the graph treats its input as it now treats a mapped one, the smallest first.
+
+    Where the first weights, reordered, are those of the source, the weights are at fault and nothing is inserted.
+    """
     channels, rank = len(found.gain), len(shape)
     steps = baked(graph, found.input, found.axis, channels, rank)
     fix = identity(channels, rank)
     fix = Step(None, found.order, found.gain, found.bias, fix.axes, _swapped(fix.relative, found))
     wanted = composed(steps, fix)
     made = [*_without(steps, wanted), *_changed(graph, steps, wanted)]
-    made.extend(_inserted(graph, found, shape))
-    made.extend(_weights(graph, found, steps))
+    weights = list(_weights(graph, found, steps))
+    if not any(isinstance(e, ed.SetInput) and held(source, e.value) for group in weights for e in group):
+        made.extend(_inserted(graph, found, shape))
+    made.extend(weights)
     return sorted(made, key=lambda e: ed.cost(graph, e))
 
 
@@ -165,12 +170,18 @@ def _changed(graph: Graph, steps: Sequence[Step], wanted: Step) -> Iterator[list
         trial, edits = list(steps), []
         for i in sorted(chosen, key=lambda i: trial[i].node is not None and trial[i].node.op in ("Add", "Sub")):  # type: ignore[union-attr]
             new, edit = _retuned(graph, trial, i, wanted, start)
-            if new is None or edit is None:
-                break
+            if new is None or edit is None or _idle(new):
+                break  # a step that would do nothing had better be removed
             trial[i] = new
             edits.append(edit)
         if len(edits) == len(chosen) and composed(trial, start).same(wanted):
             yield edits
+
+
+def _idle(step: Step) -> bool:
+    """Whether a step does nothing to the channels nor to the axes."""
+    start = identity(len(step.gain), len(step.relative))
+    return step.same(start) and step.relative == start.relative
 
 
 def _retuned(graph: Graph, steps: list[Step], i: int, wanted: Step, start: Step) -> tuple[Step | None, Edit | None]:
