@@ -65,7 +65,8 @@ class ArraySource:
         for spec in specs:
             array = self.arrays[named[spec.name]]
             data = ArrayFile(array, tuple(indices)) if isinstance(array, Path) else array[list(indices)]
-            part = Rows(data, self.origin + (f", array {named[spec.name]!r}" if named[spec.name] else ""))
+            origin = self.origin + (f", array {named[spec.name]!r}" if named[spec.name] else "")
+            part = Rows(data, origin, tuple(indices), len(self))
             image = image_input(spec) if pixels else None
             images = rows.as_images(part, spec, image) if image else None
             parts[spec.name] = Pixels(images, tuple(f"sample {i}" for i in indices)) if images else part

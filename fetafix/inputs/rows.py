@@ -45,7 +45,7 @@ def fit(rows: Rows, spec: TensorInfo) -> tuple[Array | ArrayFile, list[str]]:
     shape, dtype = _shape_dtype(rows.data)
     plan = _plan(shape[1:], spec)
     if plan is None:
-        raise InputDataError(_mismatch(rows, spec, shape))
+        raise InputDataError(_mismatch(rows, spec, (rows.total or shape[0], *shape[1:])))
     perm, squeeze, repeat = plan
     notes = _not_finite(rows, spec) if dtype.kind == "f" else []
     moved = perm is not None and perm != tuple(range(len(perm)))
@@ -58,10 +58,10 @@ def fit(rows: Rows, spec: TensorInfo) -> tuple[Array | ArrayFile, list[str]]:
         found, wanted = describe_shape(shape[1:]), describe_shape(item_dims(spec))
         notes.append(f"{rows.origin}: rows {found} transposed to {wanted} for input {spec.name!r}")
     array = np.repeat(array[:, None], repeat, axis=1) if repeat else array
-    return cast(array, spec, rows.origin), notes
+    return cast(array, spec, rows.origin, rows.indices), notes
 
 
-def cast(array: Array, spec: TensorInfo, origin: str) -> Array:
+def cast(array: Array, spec: TensorInfo, origin: str, samples: Sequence[int] = ()) -> Array:
     """The array in the input's dtype. Raises InputDataError where values would change beyond rounding to a float."""
     dtype = dtype_of(spec)
     if array.dtype == dtype:
@@ -78,7 +78,8 @@ def cast(array: Array, spec: TensorInfo, origin: str) -> Array:
             wrong |= np.rint(array) != array
         if wrong.any():
             at = tuple(int(i) for i in np.argwhere(wrong)[0])
-            raise InputDataError(f"{where}, but the data holds {array[at]} at {list(at)}: no {spec.dtype} value")
+            sample = samples[at[0]] if samples else at[0]
+            raise InputDataError(f"{where}, but sample {sample} holds {array[at]} at {list(at[1:])}")
         return array.astype(dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         done: Array = array.astype(dtype)

@@ -43,10 +43,15 @@ class Pixels:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Rows:
-    """Values for one input as the user gave them: (N, *row), not yet fitted to a model. `origin` is for messages."""
+    """Values for one input as the user gave them: (N, *row), not yet fitted to a model.
+
+    For messages: `origin`, which of the user's samples these are, and how many there are in all.
+    """
 
     data: Array | ArrayFile
     origin: str
+    indices: tuple[int, ...] = ()
+    total: int = 0
 
 
 @dataclass(frozen=True, eq=False, slots=True)

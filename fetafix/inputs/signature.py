@@ -54,9 +54,9 @@ def dtype_of(spec: TensorInfo) -> np.dtype[Any]:
 
             dtype = np.dtype(getattr(ml_dtypes, spec.dtype))
         except (AttributeError, TypeError):
-            raise InputDataError(f"input {spec.name!r}: no numbers can be made for its type {spec.dtype!r}") from None
-    if dtype.kind in "OSUMm":
-        raise InputDataError(f"input {spec.name!r} takes {spec.dtype}; only numeric and boolean inputs can be fed")
+            dtype = np.dtype(object)
+    if dtype.kind in "OSUMmcT":
+        raise InputDataError(f"input {spec.name!r} takes {spec.dtype}; only real numbers and booleans can be fed")
     return dtype
 
 

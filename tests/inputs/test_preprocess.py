@@ -156,7 +156,7 @@ def test_a_fixed_batch_is_filled_with_copies() -> None:
         ("torchvision", (1, 1, 16, 16), [photo()], ConfigError, "mean has 3 values"),
         ("raw,color=gray", (1, 3, 16, 16), [photo()], ConfigError, "color=gray"),
         ("raw,color=bgr", (1, 1, 16, 16), [photo()], ConfigError, "color=bgr"),
-        ("raw,resize=shorter", (1, 3, 16, 16), [photo()], InputDataError, "a.png: after preprocessing it is [3, 16, 24]"),
+        ("raw,resize=shorter", (1, 3, 16, 16), [photo()], InputDataError, "a.png: after preprocessing it is [3, 16,"),
         ("raw,layout=nhwc", (1, 3, 16, 16), [photo()], InputDataError, "check resize, crop and layout"),
         ("raw,resize=none", (1, 3, "h", "w"), [photo(), photo(9, 9)], InputDataError, "must have one size"),
         ("raw", (1, 3, 16, 16), [photo().astype(np.float32)], InputDataError, "expected a uint8 image"),
