@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from fetafix.errors import ModelError
 from fetafix.judging import Judgement
-from fetafix.options import Options
+from fetafix.options import Options, RepairOptions
 from fetafix.report import Report, Samples, Verdict
 from fetafix.session import Session
 
-__all__ = ["Options", "Session", "check"]
+__all__ = ["Options", "RepairOptions", "Session", "check", "localize", "repair"]
 
 
 def check(source: str | Path, target: str | Path, options: Options | None = None) -> Report:
@@ -20,19 +21,48 @@ def check(source: str | Path, target: str | Path, options: Options | None = None
     Raises UsageError (InputDataError, ConfigError) for what the caller has to put right. A model that cannot be opened
     or run makes an undecided report.
     """
+    return _run(source, target, options, "check", lambda session: report_on(session, session.judge("all", stop=True)))
+
+
+def localize(source: str | Path, target: str | Path, options: Options | None = None) -> Report:
+    """Which layers introduce the difference between two models, and what kind of fault each is.
+
+    Raises as `check` does. Where a model cannot be looked into, the report says so and has no findings.
+    """
+    from fetafix.operation import localized
+
+    return _run(source, target, options, "localize", localized)
+
+
+def repair(
+    source: str | Path, target: str | Path, options: Options | None = None, repairing: RepairOptions | None = None
+) -> Report:
+    """Mend a copy of the target and prove it on samples that the repair was not chosen on.
+
+    Raises as `check` does, and OutputError where a result cannot be written.
+    """
+    from fetafix.operation import repaired
+
+    wanted = repairing or RepairOptions()
+    return _run(source, target, options, "repair", lambda session: repaired(session, wanted))
+
+
+def _run(
+    source: str | Path, target: str | Path, options: Options | None, command: str, work: Callable[[Session], Report]
+) -> Report:
     start = time.perf_counter()
     session = Session(source, target, options)
     try:
         with session:
-            judgement = session.judge("all", stop=True)
-            report = _report(session, judgement)
+            report = work(session)
     except ModelError as error:
-        report = undecided(session, error)
+        report = undecided(session, error, command)
     session.timings["total"] = time.perf_counter() - start
     return report
 
 
-def _report(session: Session, judgement: Judgement) -> Report:
+def report_on(session: Session, judgement: Judgement) -> Report:
+    """The report of `check`: a session's pair as judged."""
     ruling = judgement.ruling
     return Report(
         verdict=ruling.verdict, reason=ruling.reason, seed=session.options.seed,

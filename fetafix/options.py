@@ -64,3 +64,22 @@ class Options:
             raise UsageError(f"confidence lies between 0 and 1, found {self.confidence}")
         if self.gate not in (None, "labels", "numeric"):
             raise UsageError(f"the gate is labels or numeric, found {self.gate!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RepairOptions:
+    """What to do with the repairs that are found.
+
+    output: the repaired model (None: `<target>.repaired` beside it, with its suffix). apply: write it; without, this is a
+      dry run. bake: mend preprocessing in the target's graph, not in the configuration. plan: apply exactly the approved
+      entries of this plan. save_plan: write the plan there. approved_by: who approved, for the journal. journal: append
+      everything tried to this file.
+    """
+
+    output: str | Path | None = None
+    apply: bool = False
+    bake: bool = False
+    plan: str | Path | None = None
+    save_plan: str | Path | None = None
+    approved_by: str = ""
+    journal: str | Path | None = None

@@ -63,11 +63,11 @@ class Session:
         """Open both models, bind inputs, draw samples, probe."""
         try:
             self._open()
-            with self._timed("inputs"):
+            with self.timed("inputs"):
                 pair = self.source_info, self.target_info
                 self._declared = bind(*pair)
                 self.samplings: Samplings = sample(*pair, self._declared, self.options)
-            with self._timed("noise"):
+            with self.timed("noise"):
                 self._probe()
         except BaseException:
             self._stack.close()
@@ -130,7 +130,7 @@ class Session:
         return self.samplings.source.take(positions), self.samplings.target.take(positions)
 
     def feeds(self, which: Which, limit: int | None = None) -> tuple[Outputs, Outputs]:
-        """What one run of each model gets for up to `limit` samples, by input name; for one where none can be stacked."""
+        """What one run of each model gets for up to `limit` samples, by input name (one where they cannot be stacked)."""
         both = self.sets(which, limit)
         count = len(both[0]) if all(s.stackable for s in both) else 1
         first, second = (s.feed(0, count) for s in both)
@@ -171,7 +171,7 @@ class Session:
     def _open(self) -> None:
         threads = threads_each() if self.options.threads is None else self.options.threads
         archs = (self.options.source_arch, self.options.target_arch)
-        with self._timed("open"):
+        with self.timed("open"):
             both = []
             for path, arch in zip(self.paths, archs, strict=True):
                 options = OpenOptions(trust=self.options.trust, arch=arch, threads=threads)
@@ -209,7 +209,7 @@ class Session:
 
     def _against(self, opponent: Opponent, positions: Sequence[int], stop: bool, keep: bool = True) -> Judgement:
         keep = keep and opponent is self._opponent
-        with self._timed("run"):
+        with self.timed("run"):
             chunk = self._chunk(len(positions))
             ours = self._outputs(self.source, self.samplings.source, positions, chunk)
             theirs = self._outputs(opponent.process, opponent.samples, positions, chunk, keep)
@@ -258,7 +258,8 @@ class Session:
             positions = self.samplings.positions("all")[:_CHUNK]
             kept = self._kept.get(id(self.source), _Kept())
             outputs = kept.get(positions) if kept.has(positions) else self._source_probe.base
-        heads = {b.source: head(b.source, outputs[b.source]) for b in self.bindings.outputs}
+        alone = len(self.source_info.outputs) == 1
+        heads = {b.source: head(b.source, outputs[b.source], alone) for b in self.bindings.outputs}
         if self.options.gate == "labels" and all(h.classifier == "no" for h in heads.values()):
             reasons = "; ".join(f"{name}: {h.why}" for name, h in heads.items())
             raise UsageError(f"the gate labels needs an output with one score a class, and there is none ({reasons})")
@@ -269,7 +270,8 @@ class Session:
         files = getattr(self.samplings.data, "files", None)
         return str(files.name(index)) if files is not None else f"sample {index}"
 
-    def _timed(self, what: str) -> _Timed:
+    def timed(self, what: str) -> _Timed:
+        """Adds the seconds of a `with` block to `timings`."""
         return _Timed(self.timings, what)
 
 

@@ -1,0 +1,97 @@
+"""Which parts of the target introduce error, and what would mend them: interface first, then every segment.
+
+Works on the lifted pair of a workbench. Nothing is written; what comes out are steps with edits, in the order in which they
+were found, ready to be reported, planned or applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fetafix.edits import Edit, SetPreprocessing, apply
+from fetafix.errors import FetafixError
+from fetafix.faults.base import FaultType, Interface
+from fetafix.findings import findings
+from fetafix.heal import Remedy, diagnose
+from fetafix.report import Finding
+from fetafix.treat import Progress, Step, Treatment, treat
+from fetafix.workbench import Workbench
+
+_EXPLAINS = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """steps: interface and segments, each with its diagnosis and edits. preprocess: changed fields, {} where none are."""
+
+    steps: tuple[Step, ...]
+    treatment: Treatment
+    preprocess: Mapping[str, Any]
+
+    def findings(self, bench: Workbench, catalogue: Mapping[str, FaultType]) -> list[Finding]:
+        """The report's findings. Copying every layer explains nothing: unrelated weights make a single finding."""
+        if not self.treatment.unrelated:
+            return findings(self.steps, catalogue, *bench.names)
+        return [_unrelated(self.treatment)]
+
+
+def locate(
+    bench: Workbench, catalogue: Mapping[str, FaultType], bake: bool = False, progress: Progress | None = None
+) -> Located:
+    """Find and heal everything in the lifted graphs. bake: mend preprocessing in the graph, not in the configuration."""
+    faults = list(catalogue.values())
+    step = _interface(bench.interface, faults, bake)
+    target, preprocess = bench.target, {}
+    if step is not None and step.edits:
+        preprocess = {k: v for e in step.edits if isinstance(e, SetPreprocessing) for k, v in e.changes.items()}
+        target = apply(target, step.edits)
+        if preprocess:
+            bench.use(bench.refeed(preprocess))
+    treatment = treat(bench.align, target, faults, progress)
+    steps = (*((step,) if step is not None else ()), *treatment.steps)
+    return Located(steps, treatment, preprocess)
+
+
+def _interface(site: Interface, catalogue: Sequence[FaultType], bake: bool) -> Step | None:
+    """Diagnose the interface; None where nothing is suspected there or where what is suspected mends nothing."""
+    diagnosis = diagnose(site, catalogue)
+    if not diagnosis.suspicions:
+        return None
+    tried = [r for r in diagnosis.tried if not (bake and _configures(r.edits))]
+    healed = [r for r in tried if r.healed]
+    remedy = min(healed, key=lambda r: (r.cost, -r.confidence), default=None) or _partial(tried)
+    if remedy is None:
+        return None
+    from dataclasses import replace
+
+    return Step(replace(diagnosis, remedy=remedy), remedy.edits, 0)
+
+
+def _configures(edits: Sequence[Edit]) -> bool:
+    return any(isinstance(e, SetPreprocessing) for e in edits)
+
+
+def _partial(tried: Sequence[Remedy]) -> Remedy | None:
+    """Where other faults keep the outputs apart: the smallest remedy of a mistake that the first layer proves."""
+    proved = [r for r in tried if _after(r) <= _EXPLAINS and r.after < float("inf")]
+    return min(proved, key=lambda r: (r.cost, -r.confidence), default=None)
+
+
+def _after(remedy: Remedy) -> float:
+    """What a remedy's suspicion leaves of the first layer's error, where it knows."""
+    try:
+        return float(getattr(remedy.steps[0][0].data, "after", float("inf")))
+    except (TypeError, ValueError, FetafixError):
+        return float("inf")
+
+
+def _unrelated(treatment: Treatment) -> Finding:
+    return Finding(
+        code="unrelated-weights", category="WB", title="Unrelated weights",
+        evidence={"segments": len(treatment.remaining)}, confidence=0.9,
+        explanation="Most layers of the target hold other weights than the source's, in no order that a conversion "
+        "makes: the target comes from another training run, or from another checkpoint. Copying every layer would not "
+        "be a repair; convert the source again, or compare with the checkpoint that the target was made from.",
+    )
