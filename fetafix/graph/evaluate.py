@@ -60,7 +60,9 @@ class Evaluator:
         try:
             small, names = _numbered(piece, embed, given, wanted)
             session = self._session(small)
-            feed = {names[k]: np.asarray(v, order="C") for k, v in given.items()}
+            # A BatchNormalization in training mode writes its new statistics into the buffers of the old ones.
+            copy = True if any(n.op == "BatchNormalization" and len(n.outputs) > 1 for n in piece.nodes) else None
+            feed = {names[k]: np.array(v, order="C", copy=copy) for k, v in given.items()}
             return [np.asarray(v) for v in session.run([names[t] for t in wanted], feed)]
         except Exception as error:  # onnxruntime raises a class of its own per status code, all directly below Exception
             ops = ", ".join(dict.fromkeys(n.op for n in piece.nodes))
