@@ -34,7 +34,6 @@ class Model(Record, frozen=True, kw_only=True):
     model: str
     preprocess: str | dict[str, Any] | None = None
     arch: str | None = None
-    trust: bool = False
 
 
 class Tolerance(Record, frozen=True, kw_only=True):
@@ -56,7 +55,10 @@ class Accept(Record, frozen=True, kw_only=True):
 
 
 class Pair(Record, frozen=True, kw_only=True):
-    """A source, a target, and how to compare them. What is None here is left to the command line or the default."""
+    """A source, a target, and how to compare them. What is None here is left to the command line or the default.
+
+    trust: code from both model files and from a Python loader may run.
+    """
 
     source: str | Model
     target: str | Model
@@ -68,6 +70,7 @@ class Pair(Record, frozen=True, kw_only=True):
     batch: _Count | None = None
     threads: Annotated[int, msgspec.Meta(ge=0)] | None = None
     preprocess: str | dict[str, Any] | None = None
+    trust: bool = False
     gate: Literal["labels", "numeric"] | None = None
     max_mismatch: _Share | None = None
     confidence: _Share | None = None

@@ -18,7 +18,7 @@ pairs:
       model: sub/b.pt
       preprocess: {scale: 255, mean: [0.5, 0.5, 0.5]}
       arch: nets:make
-      trust: true
+    trust: true
     data: images/
     samples: 50
     seed: 4
@@ -48,7 +48,7 @@ def test_every_key(tmp_path: Path) -> None:
     pair = config.pair("mobilenet")
     source, target = pair.models()
     assert source == Model(model=str(tmp_path / "a.onnx"), preprocess="torchvision")
-    assert target.model == str(tmp_path / "sub/b.pt") and target.arch == "nets:make" and target.trust
+    assert target.model == str(tmp_path / "sub/b.pt") and target.arch == "nets:make" and pair.trust
     assert target.preprocess == {"scale": 255, "mean": [0.5, 0.5, 0.5]}
     assert (pair.samples, pair.seed, pair.gate, pair.data) == (50, 4, "numeric", str(tmp_path / "images"))
     assert pair.tolerance["probs"].max_abs == 1e-3

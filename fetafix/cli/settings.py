@@ -69,7 +69,7 @@ def _from_pair(pair: Pair) -> dict[str, Any]:
     source, target = pair.models()
     for side, model in (("source", source), ("target", target)):
         options |= {f"{side}_{k}": getattr(model, k) for k in _SIDES if getattr(model, k) is not None}
-    if source.trust or target.trust:
+    if pair.trust:
         options["trust"] = True
     if pair.tolerance:
         options["tolerance"] = dict(pair.tolerance)
