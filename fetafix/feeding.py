@@ -52,13 +52,24 @@ class Job:
         return next(iter(counts.values()), 0)
 
 
+def _mapped(source: RowsOfFile) -> Array:
+    """The user's array, mapped. Raises InputDataError where the file cannot be read or lacks rows."""
+    try:
+        array: Array = np.load(source.path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise InputDataError(f"{source.path}: cannot be read as a numpy array: {error}") from error
+    if not array.ndim or max(source.rows) >= len(array):
+        raise InputDataError(f"{source.path}: expected a row {max(source.rows)}, the array has {len(array)} rows")
+    return array
+
+
 class _Rows:
     """A source of samples as something to slice."""
 
     def __init__(self, source: Source) -> None:
         self._order: Array | None = None
         if isinstance(source, RowsOfFile):
-            self._array: Array = np.load(source.path, mmap_mode="r", allow_pickle=False)
+            self._array: Array = _mapped(source)
             self._order = np.asarray(source.rows, np.intp)
         else:
             self._array = source
@@ -161,7 +172,7 @@ def chosen_batch(artifact: Artifact, samples: Mapping[str, Source], chunk: int =
 
 
 def _item_bytes(source: Source) -> int:
-    array = np.load(source.path, mmap_mode="r", allow_pickle=False) if isinstance(source, RowsOfFile) else source
+    array = _mapped(source) if isinstance(source, RowsOfFile) else source
     return array.nbytes // max(1, len(array))
 
 

@@ -103,7 +103,7 @@ class Pending(Generic[T]):
 
 
 class Chunks(Iterator[Chunk]):
-    """Outputs chunk by chunk while the model runs on, a few chunks ahead; `close` stops it early."""
+    """Outputs chunk by chunk while the model runs on, a few ahead; `close`, or leaving `with`, stops it early."""
 
     def __init__(self, pending: Pending[None], tell: Callable[[str], None]) -> None:
         self._pending, self._tell = pending, tell
@@ -128,6 +128,12 @@ class Chunks(Iterator[Chunk]):
             self._over = True
             self._tell("cancel")
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
 
 class ModelProcess:
     """A model opened in a process of its own, which starts at once; every method waits until it is open.
@@ -141,6 +147,8 @@ class ModelProcess:
         self._lock = threading.Lock()
         self._ids = itertools.count()
         self._waiting: dict[int, Pending[Any]] = {}
+        self._latest: ModelInfo | None = None
+        self._garbled = ""
         self._end: FetafixError | None = None
         self._closed = False
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
@@ -169,9 +177,18 @@ class ModelProcess:
             os.close(counters)
         self._channel = Channel(ours)
 
+    @property
+    def pid(self) -> int:
+        """The worker's process id."""
+        return self._process.pid
+
     def info(self) -> ModelInfo:
-        """Path, format, digest, interface and details."""
-        return self._opened.result()
+        """Path, format, digest, interface and details.
+
+        A format that does not declare its outputs tells them once the model has run.
+        """
+        opened = self._opened.result()
+        return self._latest or opened
 
     def run(
         self,
@@ -194,7 +211,12 @@ class ModelProcess:
         """
         job = self._job(samples, batch, batched, 0)
         assembly = Assembly(job.count, str(self.path))
-        return self._ask(Pending("run", lambda _: assembly.outputs, assembly, job.count), work=job, ahead=0)
+
+        def finish(info: ModelInfo | None) -> Outputs:
+            self._latest = info or self._latest
+            return assembly.outputs
+
+        return self._ask(Pending("run", finish, assembly, job.count), work=job, ahead=0)
 
     def run_chunks(
         self,
@@ -220,7 +242,7 @@ class ModelProcess:
 
     def start_lift(self, folder: Path, example: Mapping[str, Array]) -> Pending[Lifted]:
         """Begin to lift."""
-        feeds = {k: np.ascontiguousarray(v) for k, v in example.items()}
+        feeds = {k: np.asarray(v, order="C") for k, v in example.items()}
         return self._ask(Pending("lift", lambda lifted: lifted), folder=Path(folder), example=feeds)
 
     def write(self, edits: Sequence[Edit], out: Path, lifted: Path) -> Written:
@@ -249,7 +271,7 @@ class ModelProcess:
         self.close()
 
     def _job(self, samples: Mapping[str, Source], batch: int | None, batched: bool, chunk: int) -> Job:
-        sources = {k: s if isinstance(s, RowsOfFile) else np.ascontiguousarray(s) for k, s in samples.items()}
+        sources = {k: s if isinstance(s, RowsOfFile) else np.asarray(s, order="C") for k, s in samples.items()}
         job = Job(sources, batch, batched, chunk)
         if not job.count:
             raise InputDataError(f"{self.path}: expected at least one sample to run, got none")
@@ -277,6 +299,10 @@ class ModelProcess:
                 number, kind, payload = self._channel.receive()
             except EOFError:
                 break
+            except Exception as error:  # an answer that cannot be read must not leave everyone waiting
+                self._garbled = f"; its answer could not be read ({type(error).__name__}: {error})"
+                self._process.kill()
+                break
             if kind == "error":
                 payload = _error(*payload)
             pending = self._waiting[number] if kind == "chunk" else self._waiting.pop(number)
@@ -297,8 +323,7 @@ class ModelProcess:
         method = next((p.method for p in self._waiting.values()), "")
         doing = f" while {_DOING[method]} {self._status.words()}".rstrip() if method else ""
         hint = "; likely out of memory: try a smaller batch or fewer samples" if code == -signal.SIGKILL else ""
-        words = self._last_words()
-        return RuntimeCrash(f"{self.path}: its runtime {how}{doing}{hint}{words}")
+        return RuntimeCrash(f"{self.path}: its runtime {how}{doing}{self._garbled or hint}{self._last_words()}")
 
     def _last_words(self) -> str:
         self._output.seek(0, os.SEEK_END)

@@ -111,8 +111,6 @@ class Worker:
         return "RuntimeCrash", f"{self._path}: {type(error).__name__}: {error}{during}", trace
 
     def _do_open(self, job: int, path: Path, options: OpenOptions, search: list[str]) -> ModelInfo:
-        import msgspec
-
         from fetafix import formats
 
         self._path = path
@@ -127,7 +125,13 @@ class Worker:
             self._refusal = error
             raise
         hashing.join()
-        return msgspec.structs.replace(self._artifact.info, sha256=digest[0] if digest else formats.sha256(path))
+        self._digest = digest[0] if digest else formats.sha256(path)
+        return self._info()
+
+    def _info(self) -> ModelInfo:
+        import msgspec
+
+        return msgspec.structs.replace(self._model().info, sha256=self._digest)
 
     def _model(self) -> Artifact:
         if self._refusal is not None:
@@ -135,8 +139,11 @@ class Worker:
         assert self._artifact is not None, "the first request opens the model"
         return self._artifact
 
-    def _do_run(self, job: int, work: Any, ahead: int) -> None:
-        """Run over samples; send chunks of outputs, of `work.chunk` samples, or as time goes by where that is 0."""
+    def _do_run(self, job: int, work: Any, ahead: int) -> ModelInfo:
+        """Run over samples; send chunks of outputs, of `work.chunk` samples, or as time goes by where that is 0.
+
+        Returns the info, to which a run may add what the file does not declare.
+        """
         from fetafix.feeding import run_job, stack
 
         total, credit, sent = work.count, ahead, time.monotonic()
@@ -154,6 +161,7 @@ class Worker:
                 parts, size, sent = [], 0, time.monotonic()
                 credit -= ahead > 0
             credit += self._control(job, wait=ahead > 0 and credit == 0 and stop < total)
+        return self._info()
 
     def _control(self, job: int, wait: bool) -> int:
         """How many further chunks the parent says it wants of the run in progress; `wait` for it to say so."""

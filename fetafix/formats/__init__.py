@@ -53,7 +53,10 @@ def describe(artifact: Artifact) -> ModelInfo:
 
 
 def sha256(path: Path | str) -> str:
-    """Hex digest of a model: its file, then the files that hold its weights apart, in the order of their names."""
+    """Hex digest of a model: its file, then the files that hold its weights apart, in the order of their names.
+
+    Raises UnreadableModel where one of them cannot be read.
+    """
     path = Path(path)
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
@@ -62,9 +65,12 @@ def sha256(path: Path | str) -> str:
         files = [path, *(path.parent / name for name in sorted({e.location for e in facts.external} if facts else ()))]
     digest = hashlib.sha256()
     for file in files:
-        with builtins.open(file, "rb", buffering=0) as stream:
-            while block := stream.read(_CHUNK):
-                digest.update(block)
+        try:
+            with builtins.open(file, "rb", buffering=0) as stream:
+                while block := stream.read(_CHUNK):
+                    digest.update(block)
+        except OSError as error:
+            raise UnreadableModel(f"{file}: cannot be read: {error.strerror}") from error
     return digest.hexdigest()
 
 

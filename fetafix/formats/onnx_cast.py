@@ -25,7 +25,7 @@ def fit(name: str, array: Array, dtype: str) -> Array:
         return to_bfloat16(fit(name, array, "float32"))
     wanted = np.dtype(dtype)
     if array.dtype == wanted:
-        return np.ascontiguousarray(array)
+        return np.asarray(array, order="C")
     with np.errstate(over="ignore", invalid="ignore"):
         cast = array.astype(wanted)
     if not _kept(array, cast):
@@ -34,7 +34,7 @@ def fit(name: str, array: Array, dtype: str) -> Array:
             f"input {name!r}: expected {dtype}, got {array.dtype} with values such as {shown} that {dtype} cannot "
             f"hold; convert the data, or choose a preprocessing that ends in {dtype}"
         )
-    return np.ascontiguousarray(cast)
+    return np.asarray(cast, order="C")
 
 
 def _kept(old: Array, new: Array) -> bool:
@@ -54,7 +54,7 @@ def _equal(old: Array, new: Array) -> Array:
 
 def to_bfloat16(array: Array) -> Array:
     """float32 values rounded to the nearest bfloat16 (ties to even), as uint16 bits; NaN stays NaN."""
-    bits = np.ascontiguousarray(array, np.float32).view(np.uint32)
+    bits = np.asarray(array, np.float32, order="C").view(np.uint32)
     rounded = (bits + (((bits >> 16) & 1) + 0x7FFF)) >> 16
     return np.where(np.isnan(array), np.uint32(0x7FC0), rounded).astype(np.uint16)
 

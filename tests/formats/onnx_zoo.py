@@ -24,7 +24,9 @@ def weights(dtype: type = np.float32, seed: int = 0) -> dict[str, np.ndarray]:
     }
 
 
-def classifier(opset: int = 17, dtype: type = np.float32, batch: int | str = "N", ir: int | None = None) -> onnx.ModelProto:
+def classifier(
+    opset: int = 17, dtype: type = np.float32, batch: int | str = "N", ir: int | None = None
+) -> onnx.ModelProto:
     """Conv, Relu, Add of a Constant, Flatten, Gemm; with doc strings, metadata and declared inner shapes."""
     code = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     constant = helper.make_tensor("", code, [1], np.array([0.5], dtype))
@@ -63,9 +65,15 @@ def save(model: onnx.ModelProto, path: Path, external: bool = False) -> Path:
     return path
 
 
-def single(nodes: list[onnx.NodeProto], inputs: dict[str, tuple[int, list]], outputs: dict[str, tuple[int, list | None]],
-           tensors: dict[str, np.ndarray] | None = None, opset: int = 17, domains: dict[str, int] | None = None,
-           ir: int = 8) -> onnx.ModelProto:
+def single(
+    nodes: list[onnx.NodeProto],
+    inputs: dict[str, tuple[int, list]],
+    outputs: dict[str, tuple[int, list | None]],
+    tensors: dict[str, np.ndarray] | None = None,
+    opset: int = 17,
+    domains: dict[str, int] | None = None,
+    ir: int = 8,
+) -> onnx.ModelProto:
     """A model of the given nodes; inputs and outputs are name → (element type, shape)."""
     graph = helper.make_graph(
         nodes, "g", [helper.make_tensor_value_info(k, *v) for k, v in inputs.items()],

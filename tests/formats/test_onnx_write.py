@@ -129,7 +129,8 @@ def test_inserted_node_gets_a_name_of_its_own(tmp_path):
     model = zoo.classifier()
     path = zoo.save(model, tmp_path / "m.onnx")
     node = Node("Relu", ("c",), ("again",), name="/act/Relu")
-    after = write(path, [InsertNode("c", node), InsertNode("logits", Node("Softmax", ("logits",), ("p",), {"axis": 1}))])
+    softmax = Node("Softmax", ("logits",), ("p",), {"axis": 1})
+    after = write(path, [InsertNode("c", node), InsertNode("logits", softmax)])
     names = [n.name for n in after.graph.node]
     assert len(set(names)) == len(names) and "/Softmax" in names
     assert [o.name for o in after.graph.output] == ["logits"]
@@ -258,7 +259,8 @@ def test_quantised_graph_keeps_scalars_and_annotations(tmp_path):
 def test_functions_are_kept_unless_edited_inside(tmp_path):
     body = [helper.make_node("Mul", ["a", "b"], ["ab"], "mul"), helper.make_node("Relu", ["ab"], ["o"], "act")]
     function = helper.make_function("local", "Scaled", ["a", "b"], ["o"], body, [helper.make_opsetid("", 17)])
-    nodes = [helper.make_node("Scaled", ["x", "w"], ["s"], "call", domain="local"), helper.make_node("Neg", ["s"], ["y"])]
+    call = helper.make_node("Scaled", ["x", "w"], ["s"], "call", domain="local")
+    nodes = [call, helper.make_node("Neg", ["s"], ["y"])]
     model = zoo.single(nodes, {"x": (1, ["N", 3])}, {"y": (1, ["N", 3])}, {"w": np.full(3, 2, np.float32)},
                        domains={"local": 1})
     model.functions.append(function)
@@ -276,9 +278,11 @@ def test_captures_of_bodies_are_no_orphans(tmp_path):
         out = helper.make_tensor_value_info(name, TensorProto.FLOAT, None)
         return helper.make_graph([helper.make_node(op, ["x", "w"], [name])], name, [], [out])
 
-    nodes = [helper.make_node("If", ["flag"], ["v"], "if", then_branch=branch("t", "Add"), else_branch=branch("e", "Sub")),
-             helper.make_node("Relu", ["v"], ["y"], "relu")]
-    model = zoo.single(nodes, {"x": (1, [3]), "flag": (TensorProto.BOOL, [])}, {"y": (1, None)}, {"w": np.ones(3, np.float32)})
+    bodies = {"then_branch": branch("t", "Add"), "else_branch": branch("e", "Sub")}
+    choice = helper.make_node("If", ["flag"], ["v"], "if", **bodies)
+    nodes = [choice, helper.make_node("Relu", ["v"], ["y"], "relu")]
+    inputs = {"x": (TensorProto.FLOAT, [3]), "flag": (TensorProto.BOOL, [])}
+    model = zoo.single(nodes, inputs, {"y": (1, None)}, {"w": np.ones(3, np.float32)})
     after = write(zoo.save(model, tmp_path / "m.onnx"), [SetOperator("y", "Neg")])
     same_except(model, after, nodes={"relu"})
 
@@ -350,7 +354,8 @@ def test_beyond_two_gigabytes(tmp_path):
     blob = tmp_path / "big.bin"
     with blob.open("wb") as file:
         file.truncate(size)  # sparse: takes no room
-    nodes = [helper.make_node("Gather", ["table", "x"], ["g"], "pick"), helper.make_node("Add", ["g", "b"], ["y"], "add")]
+    pick = helper.make_node("Gather", ["table", "x"], ["g"], "pick")
+    nodes = [pick, helper.make_node("Add", ["g", "b"], ["y"], "add")]
     model = zoo.single(nodes, {"x": (TensorProto.INT64, ["N"])}, {"y": (TensorProto.FLOAT, ["N", 1024])},
                        {"b": np.ones(1024, np.float32)})
     big = model.graph.initializer.add(name="table", data_type=TensorProto.FLOAT, dims=[size // 4096, 1024])
