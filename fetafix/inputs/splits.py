@@ -2,7 +2,8 @@
 
 Repairs are chosen on the search set and proven on the held-out set, so the two never share a sample. A round draws
 without replacement; rounds draw anew and independently. With two or three samples one is held out; a single sample is
-searched on and nothing is held out, which whoever judges must say.
+searched on and nothing is held out, which whoever judges must say. Data of which damage leaves less than two samples
+where two could have been drawn is refused: nothing could be proven on it.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fetafix.errors import InputDataError, UsageError
+from fetafix.inputs.samples import Progress, Source
 
 Usable = Callable[[Sequence[int]], Sequence[int]]
 
@@ -30,6 +32,22 @@ class Split:
         return tuple(sorted((*self.search, *self.heldout)))
 
 
+def draw_from(
+    source: Source,
+    samples: int,
+    seed: int,
+    rounds: int = 1,
+    heldout: float = 0.5,
+    progress: Progress | None = None,
+) -> list[Split]:
+    """As `draw`, from what a source can read; damaged samples are replaced, and named where too few remain."""
+    try:
+        return draw(len(source), samples, seed, rounds, heldout, lambda indices: source.usable(indices, progress))
+    except InputDataError as error:
+        named = "; ".join(source.skipped[:5]) + ("; …" if len(source.skipped) > 5 else "")
+        raise InputDataError(f"{source.origin}: {error}{': ' if named else ''}{named}") from error
+
+
 def draw(
     n_available: int,
     samples: int,
@@ -41,7 +59,8 @@ def draw(
     """`rounds` draws of up to `samples` of `n_available` samples, `heldout` the share that is held out.
 
     usable: says which of some indices can be read (`Source.usable`); others are replaced by further draws, as long as
-    there are any. Raises UsageError for impossible numbers, InputDataError where no sample is available or usable.
+    there are any. Raises UsageError for impossible numbers, InputDataError where no sample is available or too few
+    are usable.
     """
     if samples < 1:
         raise UsageError(f"expected at least 1 sample, found {samples}; set --samples to 1 or more")
@@ -71,8 +90,8 @@ def _replaced(chosen: list[int], n: int, rng: np.random.Generator, usable: Usabl
             missing = wanted - len(good)
             good += _kept(rest[:missing], usable)
             rest = rest[missing:]
-    if not good:
-        raise InputDataError(f"none of the {n} samples can be read")
+    if len(good) < min(wanted, 2):
+        raise InputDataError(f"{len(good) or 'none'} of {n} samples can be read, expected at least {min(wanted, 2)}")
     return good
 
 

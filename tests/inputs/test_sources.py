@@ -13,6 +13,7 @@ from fetafix.errors import InputDataError, UsageError
 from fetafix.inputs.preprocess import apply, parse
 from fetafix.inputs.samples import SampleSet
 from fetafix.inputs.sources import Source, open_source
+from fetafix.inputs.splits import draw_from
 from fetafix.report import TensorInfo
 
 
@@ -51,6 +52,18 @@ def test_a_folder_skips_and_names_what_is_broken(folder: Path) -> None:
     assert source.usable(range(5)) == [0, 1, 3, 4]
     expected = apply(parse("torchvision"), np.asarray(Image.open(folder / "4.png")), NCHW)
     assert np.array_equal(samples.arrays["x"][:1], expected)
+
+
+def test_a_draw_replaces_what_is_broken_and_names_it_where_too_few_remain(folder: Path) -> None:
+    ticks: list[tuple[int, int]] = []
+    source = open_source(folder, trust=False)
+    (split,) = draw_from(source, 4, 0, progress=lambda done, total: ticks.append((done, total)))
+    assert split.indices == (0, 1, 3, 4) and ticks
+    for name in ("0", "1", "3"):
+        (folder / f"{name}.png").write_bytes(b"")
+    with pytest.raises(InputDataError) as caught:
+        draw_from(open_source(folder, trust=False), 4, 0)
+    assert "1 of 5 samples can be read, expected at least 2: 0.png: the file is empty; 1.png" in str(caught.value)
 
 
 def test_nothing_readable_is_an_error(folder: Path) -> None:

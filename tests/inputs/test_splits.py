@@ -66,5 +66,8 @@ def test_impossible_draws() -> None:
         draw(10, 1, 0, rounds=0)
     with pytest.raises(InputDataError, match="no samples"):
         draw(0, 1, 0)
-    with pytest.raises(InputDataError, match="none of the 4 samples can be read"):
-        draw(4, 2, 0, usable=lambda indices: [])
+    with pytest.raises(InputDataError, match="none of 4 samples can be read, expected at least 2"):
+        draw(4, 3, 0, usable=lambda indices: [])
+    with pytest.raises(InputDataError, match="1 of 4 samples can be read, expected at least 2"):
+        draw(4, 3, 0, usable=lambda indices: [i for i in indices if i == 1])
+    assert draw(4, 1, 0, usable=lambda indices: [i for i in indices if i == 1])[0].search == (1,)
