@@ -29,10 +29,11 @@ from fetafix import edits as ed
 from fetafix.edits import Edit
 from fetafix.errors import FetafixError
 from fetafix.faults.base import FaultType, Interface, Suspicion
-from fetafix.graph.constants import concrete, constant
+from fetafix.graph.batch import bakeable, baked
+from fetafix.graph.constants import constant
 from fetafix.graph.naming import tensor_like
 from fetafix.graph.segment import relative_error
-from fetafix.ir import Array, Graph, Node
+from fetafix.ir import Array, Graph
 
 CODE = "id-baked-batch"
 
@@ -55,24 +56,6 @@ def _batch(site: Interface) -> dict[str, Array]:
     return {k: v if len(v) > 1 else np.concatenate([v, v[..., ::-1]]) for k, v in feeds.items()}
 
 
-def _baked(graph: Graph) -> Iterator[tuple[Node, list[list[Edit]]]]:
-    """Nodes whose constant shape begins with a batch size, each with the ways to open it."""
-    for node in graph.nodes:
-        shape = constant(graph, node, 1)
-        if node.op not in ("Reshape", "Expand") or shape is None or shape.ndim != 1 or shape.size < 1 or shape[0] < 1:
-            continue
-        ways = []
-        if node.op == "Expand":
-            ways.append([1, *shape[1:]])
-        else:
-            ways.append([0, *shape[1:]])
-            made = concrete(graph, node.key)
-            rest = made[1:] if made is not None and len(made) == shape.size else tuple(shape[1:])
-            if all(d > 0 for d in rest):
-                ways.append([-1, *rest])
-        yield node, [[ed.SetInput(node.key, 1, np.array(w, np.int64))] for w in ways]
-
-
 def detect(site: Interface) -> Iterator[Suspicion]:
     """Runs samples alone and together; where that differs, opens the baked constants until it does not."""
     declared = [v.shape[0] for v in site.target.inputs if v.shape]
@@ -84,7 +67,7 @@ def detect(site: Interface) -> Iterator[Suspicion]:
         return
     feeds, noise = _batch(site), max(10 * site.tolerance, 1e-4)
     before = _inconsistent(site, (), feeds)
-    places = list(_baked(site.target)) if before > noise else []
+    places = list(baked(site.target)) if before > noise else []
     opened: list[Edit] = [ed.SetInputShape(v.name, (None, *v.shape[1:])) for v in site.target.inputs
                           if v.shape and isinstance(v.shape[0], int)]
     for way in (0, -1):
@@ -113,22 +96,14 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
     """Bake a batch of one into a Reshape or Flatten, as tracing does."""
     if any(v.shape and isinstance(v.shape[0], int) for v in graph.inputs):
         return None
-    places: list[tuple[Node, list[int]]] = []
-    for node in graph.nodes:
-        shape = constant(graph, node, 1)
-        if node.op == "Flatten" and node.attrs.get("axis", 1) == 1:
-            places.append((node, [1, -1]))
-        elif node.op == "Reshape" and shape is not None and shape.size > 1 and shape[0] in (0, -1):
-            made = concrete(graph, node.key)
-            if made is not None and (shape[0] == 0 or made[0] == (concrete(graph, graph.input_names[0]) or (0,))[0]):
-                places.append((node, [1, *([-1, *made[2:]] if -1 not in shape[1:] else shape[1:].tolist())]))
+    places = bakeable(graph)
     if not places:
         return None
-    node, baked = places[int(rng.integers(len(places)))]
+    node, shape = places[int(rng.integers(len(places)))]
     if node.op == "Reshape":
-        return [ed.SetInput(node.key, 1, np.array(baked, np.int64))]
+        return [ed.SetInput(node.key, 1, np.array(shape, np.int64))]
     name = tensor_like(graph, "shape", node)
-    return [ed.SetOperator(node.key, "Reshape", {}, (node.input(0), name), "", {name: np.array(baked, np.int64)})]
+    return [ed.SetOperator(node.key, "Reshape", {}, (node.input(0), name), "", {name: np.array(shape, np.int64)})]
 
 
 FAULT = FaultType(CODE, "Batch size of the trace baked in", "ID", detect, propose, inject, scope="interface")

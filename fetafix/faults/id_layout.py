@@ -21,7 +21,6 @@ onnx2tflite#98
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import combinations, permutations
 
 import numpy as np
 
@@ -29,7 +28,7 @@ from fetafix import edits as ed
 from fetafix.edits import Edit
 from fetafix.faults.base import FaultType, Interface, Suspicion
 from fetafix.graph.constants import NCHW, NHWC, concrete
-from fetafix.graph.inputlayout import leading, perm_of, rearranged
+from fetafix.graph.inputlayout import changes, leading, perm_of, rearranged
 from fetafix.graph.naming import like, tensor_like
 from fetafix.ir import Array, Graph, Node
 
@@ -69,22 +68,6 @@ def detect(site: Interface) -> Iterator[Suspicion]:
         )
 
 
-def _candidates(graph: Graph, name: str) -> Iterator[list[Edit]]:
-    chain = leading(graph, name)[:4]
-    for node in chain:
-        before, after = (concrete(graph, t) for t in (node.input(0), node.key))
-        if before is None or after is None or len(before) != len(after) or len(before) > 4:
-            continue
-        for perm in permutations(range(len(before))):
-            if tuple(before[p] for p in perm) == after and perm != tuple(range(len(before))):
-                same = node.op == "Transpose"
-                yield [ed.SetAttribute(node.key, "perm", perm) if same else
-                       ed.SetOperator(node.key, "Transpose", {"perm": perm}, (node.input(0),))]
-    for size in range(1, len(chain) + 1):
-        for some in combinations(chain, size):
-            yield [ed.RemoveNode(n.key) for n in some]
-
-
 def propose(site: Interface, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
     """All changes of the leading nodes after which the values arrive as in the source, the smallest first."""
     name: str = suspicion.data
@@ -93,7 +76,7 @@ def propose(site: Interface, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
         return []
     given, wanted = found
     good: list[list[Edit]] = []
-    for candidate in _candidates(site.target, name):
+    for candidate in changes(site.target, name):
         for perm in ((0, 1, 2, 3), NHWC, NCHW)[:3 if given.ndim == 4 else 1]:
             declared = given if given.ndim != 4 else given.transpose(perm)
             arrived = rearranged(site.target, name, declared, candidate)

@@ -29,8 +29,8 @@ from fetafix import edits as ed
 from fetafix.edits import Edit
 from fetafix.errors import FetafixError
 from fetafix.faults.base import FaultType, Suspicion
-from fetafix.graph.classes import head
-from fetafix.graph.constants import constant, held
+from fetafix.graph.classes import head, rows
+from fetafix.graph.constants import held
 from fetafix.graph.naming import like, tensor_like
 from fetafix.graph.segment import Segment, relative_error
 from fetafix.ir import Array, Graph, Node
@@ -75,10 +75,10 @@ def propose(segment: Segment, suspicion: Suspicion) -> Iterator[Sequence[Edit]]:
     maker = graph.producers.get(tensor)
     while maker is not None and maker.op in ("Softmax", "LogSoftmax", "Sigmoid"):
         maker = graph.producers.get(maker.input(0))
-    rows = _rows(graph, maker, order) if maker is not None else None
-    if rows:
-        yield rows
-    if not rows or not isinstance(rows[0], ed.SetInput) or not held(segment.source, rows[0].value):
+    moved = rows(graph, maker, order) if maker is not None else None
+    if moved:
+        yield moved
+    if not moved or not isinstance(moved[0], ed.SetInput) or not held(segment.source, moved[0].value):
         yield _gathered(graph, tensor, order)
 
 
@@ -87,24 +87,6 @@ def _gathered(graph: Graph, tensor: str, order: Array) -> list[Edit]:
     name, (label, out) = tensor_like(graph, "indices", maker), like(graph, "Gather", maker)
     node = Node("Gather", (tensor, name), (out,), {"axis": 1}, label)
     return [ed.InsertNode(tensor, node, {name: order.astype(np.int64)})]
-
-
-def _rows(graph: Graph, node: Node, order: Array) -> list[Edit] | None:
-    """The rows (classes) of a fully connected layer's weight and bias in another order."""
-    weight, bias = constant(graph, node, 1), constant(graph, node, 2)
-    if node.op == "Add":
-        layer = next((graph.producers[t] for t in node.inputs if t in graph.producers), None)
-        slot = next((i for i, t in enumerate(node.inputs) if t in graph.initializers), 1)
-        vector = constant(graph, node, slot)
-        inner = _rows(graph, layer, order) if layer is not None and layer.op == "MatMul" else None
-        return None if inner is None or vector is None else [*inner, ed.SetInput(node.key, slot, vector[..., order])]
-    if node.op not in ("Gemm", "MatMul") or weight is None or weight.ndim != 2:
-        return None
-    axis = 0 if node.op == "Gemm" and node.attrs.get("transB") else 1
-    edits: list[Edit] = [ed.SetInput(node.key, 1, np.ascontiguousarray(np.take(weight, order, axis)))]
-    if node.op == "Gemm" and bias is not None and bias.size > 1:
-        edits.append(ed.SetInput(node.key, 2, np.ascontiguousarray(bias[..., order])))
-    return edits
 
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
@@ -117,8 +99,8 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
         order = np.roll(np.arange(dims[1]), int(rng.choice([-1, 1])))
         ways.append(_gathered(graph, output, order))
         last = maker if maker.op not in ("Softmax", "Sigmoid") else graph.producers.get(maker.input(0), maker)
-        rows = _rows(graph, last, order)
-        ways.extend([rows] if rows else [])
+        moved = rows(graph, last, order)
+        ways.extend([moved] if moved else [])
     return ways[int(rng.integers(len(ways)))] if ways else None
 
 

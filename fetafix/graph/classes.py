@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from fetafix.ir import Array, Graph
+from fetafix import edits as ed
+from fetafix.edits import Edit
+from fetafix.graph.constants import constant
+from fetafix.ir import Array, Graph, Node
 
 _AFTER = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "Identity", "Flatten", "Squeeze", "Reshape", "Cast", "Gather", "Slice",
                     "Concat"})
@@ -28,3 +31,21 @@ def softmax(x: Array, axis: int, op: str = "Softmax") -> Array:
     exps = np.exp(shifted)
     total = exps.sum(axis=axis, keepdims=True)
     return exps / total if op == "Softmax" else shifted - np.log(total)
+
+
+def rows(graph: Graph, node: Node, order: Array) -> list[Edit] | None:
+    """The rows (classes) of a fully connected layer's weight and bias in another order."""
+    weight, bias = constant(graph, node, 1), constant(graph, node, 2)
+    if node.op == "Add":
+        layer = next((graph.producers[t] for t in node.inputs if t in graph.producers), None)
+        slot = next((i for i, t in enumerate(node.inputs) if t in graph.initializers), 1)
+        vector = constant(graph, node, slot)
+        inner = rows(graph, layer, order) if layer is not None and layer.op == "MatMul" else None
+        return None if inner is None or vector is None else [*inner, ed.SetInput(node.key, slot, vector[..., order])]
+    if node.op not in ("Gemm", "MatMul") or weight is None or weight.ndim != 2:
+        return None
+    axis = 0 if node.op == "Gemm" and node.attrs.get("transB") else 1
+    edits: list[Edit] = [ed.SetInput(node.key, 1, np.ascontiguousarray(np.take(weight, order, axis)))]
+    if node.op == "Gemm" and bias is not None and bias.size > 1:
+        edits.append(ed.SetInput(node.key, 2, np.ascontiguousarray(bias[..., order])))
+    return edits

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import combinations, permutations
 
 import numpy as np
 
+from fetafix import edits as ed
 from fetafix.edits import Edit, apply
 from fetafix.errors import FetafixError
-from fetafix.graph.constants import NCHW, NHWC
+from fetafix.graph.constants import NCHW, NHWC, concrete
 from fetafix.graph.evaluate import Evaluator
 from fetafix.ir import Array, Graph, Node
 
-REARRANGING = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "DepthToSpace", "SpaceToDepth"})
+REARRANGING = frozenset({
+    "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "DepthToSpace", "SpaceToDepth",
+})
 
 
 def leading(graph: Graph, tensor: str) -> tuple[Node, ...]:
@@ -48,7 +52,24 @@ def perm_of(source: Array, target: Array) -> tuple[int, ...] | None:
     if source.ndim != target.ndim:
         return None
     identity = tuple(range(source.ndim))
-    perms = [p for p in (identity, NHWC, NCHW, (0, 1, 3, 2))[:4 if source.ndim == 4 else 1]]
+    perms = (identity, NHWC, NCHW, (0, 1, 3, 2))[:4 if source.ndim == 4 else 1]
     fitting = [p for p in perms if tuple(source.shape[i] for i in p) == target.shape]
     exact = (p for p in fitting if np.array_equal(source.transpose(p), target))
     return next(exact, fitting[0] if fitting else None)
+
+
+def changes(graph: Graph, name: str) -> Iterator[list[Edit]]:
+    """Edits of the leading nodes: one transposing otherwise (or instead of reshaping), some removed."""
+    chain = leading(graph, name)[:4]
+    for node in chain:
+        before, after = (concrete(graph, t) for t in (node.input(0), node.key))
+        if before is None or after is None or len(before) != len(after) or len(before) > 4:
+            continue
+        for perm in permutations(range(len(before))):
+            if tuple(before[p] for p in perm) == after and perm != tuple(range(len(before))):
+                same = node.op == "Transpose"
+                yield [ed.SetAttribute(node.key, "perm", perm) if same else
+                       ed.SetOperator(node.key, "Transpose", {"perm": perm}, (node.input(0),))]
+    for size in range(1, len(chain) + 1):
+        for some in combinations(chain, size):
+            yield [ed.RemoveNode(n.key) for n in some]

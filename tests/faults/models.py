@@ -7,8 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from fetafix.ir import Array, Graph
-
-from .support import NCHW, NHWC, Builder
+from tests.faults.support import NCHW, NHWC, Builder
 
 
 def _conv(b: Builder, x: str, ins: int, outs: int) -> str:

@@ -15,8 +15,7 @@ from fetafix.faults.base import Interface, Site
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.segment import Anchor, Layout, Segment, relative_error
 from fetafix.ir import Array, Graph
-
-from .support import NCHW, NHWC, Builder, with_shapes
+from tests.faults.support import NCHW, NHWC, Builder, with_shapes
 
 EVALUATOR = Evaluator()
 

@@ -1,0 +1,169 @@
+"""Preprocessing mistakes are inferred, named and undone: baked into the graph or in what the target is fed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fetafix.edits import RemoveNode, SetInput, SetPreprocessing, apply
+from fetafix.faults import catalogue, get
+from fetafix.faults.base import Interface
+from fetafix.graph.inputfix import maps
+from fetafix.graph.pixels import affine_of, reprocessed
+from fetafix.graph.segment import Segment
+from fetafix.ir import Array, Graph
+from tests.faults.models import renamed
+from tests.faults.sites import best_trial, broken, claims, cnn, feeds_of, interface, segment
+from tests.faults.support import NHWC, with_shapes
+
+CODES = ("pp-bgr", "pp-range", "pp-mean-std", "pp-hw-swap")
+FAULTS = [get(c) for c in CODES]
+IMAGENET = {"scale": 1 / 255, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+CONFIGS: dict[str, tuple[dict[str, Any], set[str]]] = {
+    "raw": ({}, {"pp-mean-std"}),
+    "unit": ({"scale": 1 / 255}, {"pp-mean-std"}),
+    "bgr": ({**IMAGENET, "color": "bgr"}, {"pp-bgr", "pp-mean-std"}),
+    "turned": ({**IMAGENET, "transpose_hw": True}, {"pp-hw-swap"}),
+    "tf": ({"scale": 1 / 127.5, "offset": -1.0}, {"pp-mean-std"}),
+    "caffe": ({"color": "bgr", "mean": [103.939, 116.779, 123.68]}, {"pp-bgr", "pp-mean-std"}),
+}
+
+
+@cache
+def model(nhwc: bool, normalised: bool) -> Graph:
+    graph = cnn(0, nhwc=nhwc, normalised=normalised)
+    return with_shapes(graph, feeds_of(graph))
+
+
+def _segment(source: Graph, target: Graph) -> Segment:
+    end = next(n.key for n in source.nodes if n.op == "BatchNormalization")
+    return segment(source, target, (end, end))
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("normalised", [False, True], ids=["bare", "normalised"])
+@pytest.mark.parametrize("nhwc", [False, True], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("code", CODES)
+def test_baked_mistake_is_named_and_healed(code: str, nhwc: bool, normalised: bool, seed: int) -> None:
+    source, fault = model(nhwc, normalised), get(code)
+    made = broken(fault, source, seed)
+    assert made is not None
+    for site in (_segment(source, made[0]), interface(source, made[0], tolerance=5e-6)):
+        assert site.error > 1e-3
+        found = claims(site, FAULTS)
+        assert found and found[0][0].code == code
+        assert found[0][1].confidence >= 0.9
+        error, edits = best_trial(site, *found[0])
+        assert site.healed(error), [e.describe() for e in edits]
+
+
+def test_what_is_superfluous_is_removed_and_what_is_wrong_is_corrected() -> None:
+    source, fault = model(False, True), get("pp-mean-std")
+    kinds = set()
+    for seed in range(8):
+        made = broken(fault, source, seed)
+        assert made is not None
+        site = _segment(source, made[0])
+        (suspicion,) = fault.detect(site)
+        _, edits = best_trial(site, fault, suspicion)
+        kinds |= {type(e) for e in edits}
+        assert len(apply(made[0], edits).nodes) == len(source.nodes)
+    assert kinds == {RemoveNode, SetInput}
+
+
+def test_reversed_weights_are_put_back_rather_than_gathered() -> None:
+    source = model(False, False)
+    conv = next(n for n in source.nodes if n.op == "Conv")
+    target = apply(source, [SetInput(conv.key, 1, np.ascontiguousarray(source.initializers[conv.inputs[1]][:, ::-1]))])
+    site = _segment(source, target)
+    (suspicion,) = get("pp-bgr").detect(site)
+    proposals = [list(p) for p in get("pp-bgr").propose(site, suspicion)]
+    assert [type(e) for p in proposals for e in p] == [SetInput]
+    assert np.array_equal(proposals[0][0].value, source.initializers[conv.inputs[1]])
+
+
+@pytest.mark.parametrize("nhwc", [False, True], ids=["nchw", "nhwc"])
+@pytest.mark.parametrize("config", CONFIGS)
+def test_wrong_configuration_is_inferred_from_the_models_alone(config: str, nhwc: bool) -> None:
+    source, target = model(False, False), renamed(model(nhwc, False))
+    pixels = {k: np.round(v * 255).astype(np.float32) for k, v in feeds_of(source).items()}
+    theirs, (ours, expected) = IMAGENET, CONFIGS[config]
+    feeds = {k: reprocessed(v, {}, theirs) for k, v in pixels.items()}
+    given = {f"v_{k}": reprocessed(v, {}, ours) for k, v in pixels.items()}
+    given = {k: np.ascontiguousarray(v.transpose(NHWC)) if nhwc else v for k, v in given.items()}
+    for known in ((theirs, ours), (None, ours)):
+        site = interface(source, target, feeds, given, preprocess=known, tolerance=2e-5)
+        found = claims(site, FAULTS)
+        assert {f.code for f, _ in found} == expected
+        error, edits = best_trial(site, *found[0])
+        assert isinstance(edits[0], SetPreprocessing) and len(edits) == 1
+        assert error <= 2e-5
+        changed = {**ours, **edits[0].changes}
+        assert changed.get("color", "rgb") != "bgr" and not changed.get("transpose_hw")
+        for a, b in zip(affine_of(changed, 3), affine_of(theirs, 3), strict=True):
+            assert np.allclose(a, b, rtol=1e-3, atol=1e-3)
+        baked = [list(p) for p in found[0][0].propose(site, found[0][1])][1:]
+        assert baked and min(site.trial(p) for p in baked) < 1e-3
+
+
+def test_ranges_are_named() -> None:
+    source = model(False, False)
+    feeds = feeds_of(source)
+    given = {k: v * np.float32(255) for k, v in feeds.items()}
+    site = interface(source, source, feeds, given, preprocess=({"scale": 1 / 255}, {}), tolerance=1e-5)
+    ((fault, suspicion),) = claims(site, FAULTS)
+    assert fault.code == "pp-range"
+    assert (suspicion.evidence["given"], suspicion.evidence["wanted"]) == ("0…255", "0…1")
+    assert "0…255" in suspicion.explanation
+
+
+@pytest.mark.parametrize("nhwc", [False, True], ids=["nchw", "nhwc"])
+def test_silent_on_healthy_and_on_other_layouts(nhwc: bool) -> None:
+    source = model(False, True)
+    target = renamed(cnn(0, nhwc=nhwc, normalised=True))
+    assert claims(interface(source, target), FAULTS) == []
+
+
+def test_silent_on_mistakes_of_other_kinds() -> None:
+    source = model(False, False)
+    conv = next(n for n in source.nodes if n.op == "Conv")
+    weight = source.initializers[conv.inputs[1]]
+    for value in (weight[:, :, ::-1, ::-1], np.roll(weight, 1, 0), weight + np.float32(0.1)):
+        target = apply(source, [SetInput(conv.key, 1, np.ascontiguousarray(value))])
+        site = interface(source, target)
+        assert site.error > 1e-3
+        assert claims(site, FAULTS) == []
+
+
+def test_a_later_fault_hides_nothing() -> None:
+    source = model(False, False)
+    gemm = next(n for n in source.nodes if n.op == "Gemm")
+    made = broken(get("pp-bgr"), source, 1)
+    assert made is not None
+    target = apply(made[0], [SetInput(gemm.key, 2, None)])
+    assert [m.order for m in maps(interface(source, target))] == [(2, 1, 0)]
+
+
+def test_gray_and_flat_inputs_have_no_channels() -> None:
+    from tests.faults.support import Builder
+
+    b = Builder(0)
+    x = b.op("Flatten", b.input((2, 8, 8), "map"), axis=1)
+    source = b.build(b.op("Gemm", x, b.weight(4, 64), b.normal(4), transB=1))
+    feeds: dict[str, Array] = {"map": np.random.default_rng(0).random((2, 8, 8)).astype(np.float32)}
+    site = interface(source, source, feeds, {"map": feeds["map"].swapaxes(1, 2).copy()})
+    assert [f.code for f, _ in claims(site, FAULTS)] == ["pp-hw-swap"]
+    site = interface(source, source, feeds, {"map": feeds["map"] * np.float32(16)})
+    ((fault, suspicion),) = claims(site, FAULTS)
+    assert suspicion.evidence["gain"] == pytest.approx([1 / 16], rel=1e-4)
+    assert site.healed(best_trial(site, fault, suspicion)[0])
+
+
+def test_all_of_them_take_both_kinds_of_site() -> None:
+    assert {catalogue()[c].scope for c in CODES} == {"both"}
+    assert isinstance(interface(model(False, False), model(False, False)), Interface)
+    assert replace(get("pp-bgr"), safety="review").code == "pp-bgr"
