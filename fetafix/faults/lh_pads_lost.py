@@ -61,7 +61,7 @@ def propose(segment: Segment, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
 
 
 def _less(node: Node, graph: Graph) -> list[tuple[int, ...]]:
-    """Pads without the leading side that keep the output's shape; a trailing side that can go unnoticed does nothing."""
+    """Pads without the leading side that keep the output's shape (the trailing side is then never read)."""
     pads = canonical(node, graph).get("pads")
     if not pads or not any(pads) or not _symmetric(pads):
         return []

@@ -57,7 +57,8 @@ def _shift(p: Parameter) -> int | None:
     if not p.direct or p.value is None or p.value.size < 8:
         return None
     ours, theirs = (np.ascontiguousarray(t).reshape(-1).view(np.uint8) for t in (p.value, p.as_stored))
-    near = [s for s in _SHIFTS if s <= ours.size // 4 and not np.array_equal(np.sort(ours), np.sort(theirs))]
+    rolled = np.array_equal(np.sort(ours), np.sort(theirs))
+    near = [s for s in _SHIFTS if s <= ours.size // 4 and not rolled]
     late = (n for n in near if np.array_equal(ours[:-n], theirs[n:]))
     early = (-n for n in near if np.array_equal(ours[n:], theirs[:-n]))
     return next(late, next(early, None))
@@ -96,8 +97,7 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
 def propose(segment: Segment, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
     """The damaged elements alone; the whole tensor."""
     p = suspicion.data
-    off = _damaged(p).reshape(p.value.shape)
-    yield [p.edit(segment.full, np.where(off, p.as_stored, p.value))]
+    yield [p.edit(segment.full, np.where(_damaged(p).reshape(p.value.shape), p.as_stored, p.value))]
     yield [p.edit(segment.full)]
 
 
@@ -108,8 +108,7 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
     if not places:
         return None
     key, weight = places[int(rng.integers(len(places)))]
-    flat = np.ascontiguousarray(weight).reshape(-1).copy()
-    bit = int(rng.choice([31, 30, 29, 27, 26, 0]))
+    flat, bit = weight.flatten(), int(rng.choice([31, 30, 29, 27, 26, 0]))
     if bit == 0:
         flat = np.append(flat[1:], np.float32(rng.standard_normal()))  # what lies behind the tensor in the file
     else:

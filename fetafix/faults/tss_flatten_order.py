@@ -5,8 +5,7 @@ Channels-last frameworks flatten (H, W, C), channels-first ones (C, H, W). A con
 Flatten, or forgets to permute the rows of the matrix.
 
 *How it shows*
-The flattened inputs hold the same values in another order, and the matrix has not its rows in that order (or the other
-way round).
+The flattened inputs and the matrix's rows do not follow the same order.
 
 *Repair*
 Permute the rows of the matrix, or insert, remove or correct the Transpose before the Flatten.
@@ -15,8 +14,7 @@ Permute the rows of the matrix, or insert, remove or correct the Transpose befor
 Order and rows belong together. NO-OP: one channel, or a map of one pixel.
 
 *Seen in*
-MMdnn#595, nn-transfer#16, nn-transfer#11
-"""
+MMdnn#595, nn-transfer#16, nn-transfer#11"""
 
 from __future__ import annotations
 
@@ -35,12 +33,11 @@ from fetafix.graph.weights import close, flatten_orders
 from fetafix.ir import Array, Graph, Node
 
 CODE = "tss-flatten-order"
-_FLATTENS = ("Flatten", "Reshape")
-_EQUAL = 1e-4
+_FLATTENS, _EQUAL = ("Flatten", "Reshape"), 1e-4
 
 
 def _orders(rows: int, segment: Segment) -> Iterator[tuple[tuple[int, ...], Array]]:
-    """(axis order, row order) for each way to flatten each map of the segment that has that many elements."""
+    """(axis order, row order) of each way to flatten each map of the segment that has that many elements."""
     shapes = [*segment.target.shapes.values(), *segment.source.shapes.values()]
     return flatten_orders(rows, (tuple(d for d in s[1:] if isinstance(d, int)) for s in shapes if len(s) > 2))
 
@@ -61,15 +58,14 @@ def _input_order(segment: Segment, pair: Pair) -> Array | None:
 def detect(segment: Segment) -> Iterator[Suspicion]:
     """Fully connected twins whose matrix is the source's with rows in another order than the input needs."""
     for pair in pairs(segment):
-        parameter = next((p for p in pair.parameters if p.slot == 1 and p.node is pair.target.nodes[0]), None)
-        if parameter is None or parameter.value is None or parameter.node.op not in ("Gemm", "MatMul"):
+        parameter = next((p for p in pair.parameters if p.slot == 1 and p.node.op in ("Gemm", "MatMul")), None)
+        if parameter is None or parameter.value is None:
             continue
         transposed = parameter.node.op == "Gemm" and bool(parameter.node.attrs.get("transB"))
         matrix, own = (t.T if transposed else t for t in (parameter.reference, parameter.value))
         order = _input_order(segment, pair)
-        if order is None or close(own, matrix[order]):
-            continue
-        held = next((h for h in _orders(len(own), segment) if close(own, matrix[h[1]])), None)
+        held = None if order is None or close(own, matrix[order]) else next(
+            (h for h in _orders(len(own), segment) if close(own, matrix[h[1]])), None)
         if held is not None:
             value = own[np.argsort(held[1])][order]
             yield Suspicion(CODE, parameter.node.key, parameter.twin.key, 0.98, {"rows": list(held[0])},
@@ -86,15 +82,15 @@ def _with_transpose(segment: Segment, flatten: Node) -> Iterator[list[Edit]]:
         for perm in (p for p in perms if p != before.attrs.get("perm")):
             yield [SetAttribute(before.key, "perm", perm)]
         return
-    made = f"{flatten.input(0)}_transposed"
     for perm in perms[1:]:
+        made = f"{flatten.input(0)}_transposed"
         node = Node("Transpose", (flatten.input(0),), (made,), {"perm": perm}, made)
         yield [InsertNode(flatten.input(0), node, consumers=((flatten.key, 0),))]
 
 
 def propose(segment: Segment, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
     """A Transpose before the Flatten that heals, then the rows permuted."""
-    flatten = segment.target.producers.get(segment.target.node(suspicion.target or "").input(0))
+    flatten = segment.target.producers.get(segment.target.node(str(suspicion.target)).input(0))
     if flatten is not None and flatten.op in _FLATTENS:
         yield from (e for e in _with_transpose(segment, flatten) if segment.healed(segment.trial(e)))
     yield suspicion.data
@@ -107,9 +103,8 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
         dims, out = shape(graph, flatten.input(0)), shape(graph, flatten.key)
         if dims is None or out is None or len(dims) != 4 or sum(d > 1 for d in dims[1:]) < 2 or len(out) != 2:
             continue
-        before = graph.producers.get(flatten.input(0))
-        if before is not None and before.op == "Transpose" and dims[0] == out[0]:
-            places.append(RemoveNode(before.key))
+        before = graph.producers.get(flatten.input(0), flatten)
+        places += [RemoveNode(before.key)] if before.op == "Transpose" and dims[0] == out[0] else []
         order = np.arange(out[1]).reshape(dims[1:]).transpose(1, 2, 0).ravel() if out[1] == np.prod(dims[1:]) else None
         for node, slot in graph.consumers.get(flatten.key, ()):
             weight = graph.constant(node, 1)
