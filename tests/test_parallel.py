@@ -295,8 +295,8 @@ from fetafix.parallel import ModelProcess
 model = ModelProcess(sys.argv[1])
 model.info()
 pending = model.start_run({"x": np.zeros((1, 64, 64), np.float32)})
-print(model.pid, flush=True)
 try:
+    print(model.pid, flush=True)
     pending.result()
 except KeyboardInterrupt:
     model.close()
