@@ -14,7 +14,8 @@ Permute the rows of the matrix, or insert, remove or correct the Transpose befor
 Order and rows belong together. NO-OP: one channel, or a map of one pixel.
 
 *Seen in*
-MMdnn#595, nn-transfer#16, nn-transfer#11"""
+MMdnn#595, nn-transfer#16, nn-transfer#11
+"""
 
 from __future__ import annotations
 
@@ -110,8 +111,7 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
             weight = graph.constant(node, 1)
             if order is None or slot or weight is None or node.op not in ("Gemm", "MatMul"):
                 continue
-            axis = 1 if canonical(node, graph).get("transB") else 0
-            moved = np.take(weight, order, axis)
+            moved = np.take(weight, order, 1 if canonical(node, graph).get("transB") else 0)
             if not close(moved, weight, 1e-2):
                 places.append(SetInput(node.key, 1, moved))
     return [places[int(rng.integers(len(places)))]] if places else None
