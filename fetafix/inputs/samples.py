@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Protocol
 
 import numpy as np
@@ -151,7 +150,7 @@ class SampleSet:
     arrays: Mapping[str, Array]
     batched: Mapping[str, bool]
     indices: tuple[int, ...]
-    files: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
+    files: Mapping[str, Path] = field(default_factory=dict)
     rows: tuple[int, ...] = ()
     preprocess: Preprocess | None = None
     assumed: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -211,3 +212,11 @@ def test_taking_some_keeps_everything_else() -> None:
     some = samples.take([2, 0])
     assert isinstance(some, SampleSet) and some.indices == (6, 4) and some.notes == samples.notes
     assert all(np.array_equal(some.arrays[n], samples.arrays[n][[2, 0]]) for n in ("x", "n"))
+
+
+def test_sample_sets_travel_between_processes_without_the_files_content(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", values(50, 1000))
+    samples = open_source(tmp_path / "a.npy", trust=False).feeds([40, 3], [spec("x", "N", 1000)])
+    content = pickle.dumps(samples)
+    assert len(content) < 2000
+    assert np.array_equal(pickle.loads(content).arrays["x"], values(50, 1000)[[40, 3]])
