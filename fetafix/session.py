@@ -99,11 +99,15 @@ class Session:
 
     @property
     def probes(self) -> dict[str, Any]:
-        """Facts measured natively on a few samples, for both models: dependence on batch peers, variation, failures."""
+        """Facts measured natively on a few samples, for both models: dependence on batch peers, variation, failures.
+
+        changes: output → kind of change → (largest absolute difference, relative L2).
+        """
         return {
             name: {
                 "batch_dependence": probe.noise.batch_dependence, "run_variation": probe.noise.run_variation,
                 "batch_failure": probe.batch_failure,
+                "changes": {output: dict(floor.changes) for output, floor in probe.noise.floors.items()},
             }
             for name, probe in (("source", self._source_probe), ("target", self._opponent.probe))
         }
@@ -112,13 +116,15 @@ class Session:
     def heads(self) -> Mapping[str, Head]:
         """Which source outputs are classifiers' heads, and why."""
         if not self._heads:
-            self._heads = self._judge_heads()
+            first = self.samplings.source.take(self.samplings.positions("all")[:_CHUNK])
+            outputs = self.source.run(probing.sources(first), self.options.batch, first.stackable)
+            self._heads = self._judge_heads(probing.by_sample(outputs, first))
         return self._heads
 
     @property
     def gate(self) -> str:
         """What must agree: "labels" or "numeric"."""
-        return self._judge().gate
+        return self._judge(self.heads).gate
 
     def samples(self, used: int | None = None) -> Samples:
         """The report's record of the samples."""
@@ -209,6 +215,8 @@ class Session:
 
     def _against(self, opponent: Opponent, positions: Sequence[int], stop: bool, keep: bool = True) -> Judgement:
         keep = keep and opponent is self._opponent
+        if tuple(positions[:_CHUNK]) != self.samplings.positions("all")[:_CHUNK]:
+            self._heads = self.heads  # before anything runs: always judged by the same samples
         with self.timed("run"):
             chunk = self._chunk(len(positions))
             ours = self._outputs(self.source, self.samplings.source, positions, chunk)
@@ -216,13 +224,13 @@ class Session:
             total = Comparison()
             with closing(ours), closing(theirs):
                 for first, second in zip(ours, theirs, strict=True):
-                    self._heads = self._heads or self._judge_heads(first)
-                    judge = self._judge()
+                    self._heads = self._heads or self._judge_heads({n: v[:_CHUNK] for n, v in first.items()})
+                    judge = self._judge(self._heads)
                     total += compare(opponent.bindings.outputs, judge.scored, first, second, self.noise)
                     self.options.progress("comparing", total.samples, len(positions))
                     if stop and judge.settled(total, opponent.bindings, len(positions)):
                         break
-        return self._judge().judgement(total, opponent, [self._name(p) for p in positions])
+        return self._judge(self._heads).judgement(total, opponent, [self._name(p) for p in positions])
 
     def _outputs(
         self, process: ModelProcess, samples: SampleSet, positions: Sequence[int], chunk: int, keep: bool = True
@@ -250,14 +258,10 @@ class Session:
         batch = self.options.batch or 1
         return -(-max(_CHUNK, count // _CHUNK) // batch) * batch
 
-    def _judge(self) -> Judge:
-        return Judge(self.options, self.source_info, self._source_probe, self._heads)
+    def _judge(self, heads: Mapping[str, Head]) -> Judge:
+        return Judge(self.options, self.source_info, self._source_probe, heads)
 
-    def _judge_heads(self, outputs: Mapping[str, Array] | None = None) -> dict[str, Head]:
-        if outputs is None:
-            positions = self.samplings.positions("all")[:_CHUNK]
-            kept = self._kept.get(id(self.source), _Kept())
-            outputs = kept.get(positions) if kept.has(positions) else self._source_probe.base
+    def _judge_heads(self, outputs: Mapping[str, Array]) -> dict[str, Head]:
         alone = len(self.source_info.outputs) == 1
         heads = {b.source: head(b.source, outputs[b.source], alone) for b in self.bindings.outputs}
         if self.options.gate == "labels" and all(h.classifier == "no" for h in heads.values()):

@@ -30,12 +30,13 @@ class Head:
     why: str
 
 
-def head(name: str, output: Array) -> Head:
+def head(name: str, output: Array, alone: bool = True) -> Head:
     """Judge an output by the source's values on some samples, any dtype, samples along axis 0.
 
     Rows that sum to 1 are probabilities. Three or more unnormalised columns are taken for logits, unless they look like
     features (unit length, or never negative with many zeros), like a few coordinates (up to 8 columns that differ more
-    from each other than any varies), or are named so. Two columns are logits if one falls when the other rises.
+    from each other than any varies), are named so, or are not `alone`: of several outputs some are rarely logits, and
+    which is a guess. Two columns are logits if one falls when the other rises.
     """
     scores = class_scores(output)
     if scores is None:
@@ -46,7 +47,7 @@ def head(name: str, output: Array) -> Head:
     values = values[np.isfinite(values).all(1)]
     if not len(values):
         return Head("maybe", "it has the shape of class scores, but holds no finite sample")
-    return _by_content(values) or _by_name(name) or _by_spread(values)
+    return _by_content(values) or _by_name(name) or _by_spread(values, alone)
 
 
 def _by_content(values: Array) -> Head | None:
@@ -67,8 +68,10 @@ def _by_name(name: str) -> Head | None:
     return None
 
 
-def _by_spread(values: Array) -> Head:
+def _by_spread(values: Array, alone: bool) -> Head:
     classes = values.shape[1]
+    if not alone:
+        return Head("maybe", f"it holds {classes} numbers a sample, beside other outputs")
     if classes == 2:
         opposed = len(values) >= 6 and _correlation(values[:, 0], values[:, 1]) < -0.5
         if opposed:

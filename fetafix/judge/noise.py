@@ -14,9 +14,9 @@ fused multiply-add, approximated exp): k = 128 for 32 and 64 bit (1.5e-5 for flo
 float16). Float64 counts as float32, since some runtimes compute so. Outputs of 8 and 16 bit integers may differ by one
 code, other integers and truth values not at all.
 
-A change that moves an output further than the tolerance that all *other* changes give is no noise: the model depends on
-its batch peers, or answers differently from run to run. Such changes do not widen the tolerance; they are facts about
-the model.
+A repetition that moves an output by more than k · eps · scale is no noise: the model answers differently from run to run.
+Nor is a batch that moves it further than the tolerance which all other changes give: the model depends on its batch
+peers. Such changes do not widen the tolerance; they are facts about the model.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from fetafix.judge.metrics import Errors, errors
 
 SAFETY = 10.0
 EPS = float(np.finfo(np.float32).eps)
-_SUSPECTS = ("batch", "repeat")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,24 +105,28 @@ def measure(base: Outputs, changed: Mapping[str, Outputs], eps: float = EPS) -> 
 
     A change whose output has another shape counts as a difference of everything.
     """
-    if not changed:
-        return Noise({name: Floor() for name in base})
     table = {name: {k: _difference(value, c[name]) for k, c in changed.items()} for name, value in base.items()}
-    found: dict[str, float] = {}
+    varies = _beyond("repeat", table, base, {name: Floor() for name in table}, eps)
+    trusted = {name: _floor({k: v for k, v in changes.items() if k != "batch"}) for name, changes in table.items()}
+    depends = _beyond("batch", table, base, trusted, eps)
+    if varies is not None:  # then no change tells what noise is
+        return Noise({name: Floor(changes=changes) for name, changes in table.items()}, depends, varies)
+    noise = trusted if depends is not None else {name: _floor(changes) for name, changes in table.items()}
+    return Noise({name: Floor(f.max_abs, f.rel_l2, table[name]) for name, f in noise.items()}, depends)
+
+
+Table = Mapping[str, Mapping[str, tuple[float, float]]]
+
+
+def _beyond(kind: str, table: Table, base: Outputs, floors: Mapping[str, Floor], eps: float) -> float | None:
+    """The largest relative difference of a kind of change that is beyond the tolerance which some floors give."""
+    found: list[float] = []
     for name, changes in table.items():
-        trusted = _floor({k: v for k, v in changes.items() if k not in _SUSPECTS})
-        limit = tolerance(trusted, base[name].dtype, _scale(base[name]), eps)
-        for kind in _SUSPECTS:
-            absolute, relative = changes.get(kind, (0.0, 0.0))
-            if absolute > (limit.max_abs or 0.0) and relative > (limit.rel_l2 or 0.0):
-                found[kind] = max(found.get(kind, 0.0), relative)
-    if "repeat" in found:  # then a batch alone tells nothing about peers
-        found.pop("batch", None)
-    noisy = {k for k in _SUSPECTS if k in found} | ({"batch"} if "repeat" in found else set())
-    floors = {
-        name: _floor({k: v for k, v in changes.items() if k not in noisy}, changes) for name, changes in table.items()
-    }
-    return Noise(floors, found.get("batch"), found.get("repeat"))
+        absolute, relative = changes.get(kind, (0.0, 0.0))
+        limit = tolerance(floors[name], base[name].dtype, _scale(base[name]), eps)
+        if absolute > (limit.max_abs or 0.0) and relative > (limit.rel_l2 or 0.0):
+            found.append(relative)
+    return max(found, default=None)
 
 
 def _difference(base: Array, changed: Array) -> tuple[float, float]:
@@ -135,10 +138,8 @@ def _difference(base: Array, changed: Array) -> tuple[float, float]:
     return e.max_abs, e.rel_l2 or 0.0
 
 
-def _floor(changes: Mapping[str, tuple[float, float]], every: Mapping[str, tuple[float, float]] | None = None) -> Floor:
-    absolute = max((a for a, _ in changes.values()), default=0.0)
-    relative = max((r for _, r in changes.values()), default=0.0)
-    return Floor(absolute, relative, dict(every if every is not None else changes))
+def _floor(changes: Mapping[str, tuple[float, float]]) -> Floor:
+    return Floor(max((a for a, _ in changes.values()), default=0.0), max((r for _, r in changes.values()), default=0.0))
 
 
 def _scale(value: Array) -> float:

@@ -17,6 +17,7 @@ from typing import Literal
 from fetafix.judge.statistics import clopper_pearson
 from fetafix.report import OutputAgreement, Verdict
 
+_LIVE = "is a dropout, a random operator or a batch normalisation in training mode live?"
 Gate = Literal["labels", "numeric"]
 
 
@@ -89,7 +90,7 @@ def _undecided(facts: Facts) -> str:
     if facts.source_varies is not None:
         return (
             f"the source itself answers differently from run to run on the same input (relative difference "
-            f"{facts.source_varies:.2g}), so there is nothing to agree with; is a dropout or a random operator live?"
+            f"{facts.source_varies:.2g}), so there is nothing to agree with: {_LIVE}"
         )
     return ""
 
@@ -146,8 +147,8 @@ def _hint(facts: Facts) -> str:
     if facts.crossed:
         source, _, other = facts.crossed[0]
         return f". The values of {source!r} are found in the target's {other!r}: outputs are swapped"
-    if facts.target_varies is not None:
-        return ". The target answers differently from run to run: is a dropout or a random operator live?"
     if facts.target_depends is not None:
         return ". The target's answer to a sample depends on the other samples in the batch"
+    if facts.target_varies is not None:
+        return f". The target answers differently from run to run: {_LIVE}"
     return ""

@@ -49,6 +49,12 @@ def test_heads(name: str, values: np.ndarray, expected: str) -> None:
     assert found.why
 
 
+def test_of_several_outputs_logits_need_more_evidence() -> None:
+    assert head("y", LOGITS, alone=False).classifier == "maybe"
+    assert head("y", softmax(LOGITS), alone=False).classifier == "yes"
+    assert head("logits", LOGITS, alone=False).classifier == "yes"
+
+
 def test_one_sample_is_enough_for_many_classes() -> None:
     assert head("y", LOGITS[:1]).classifier == "yes"
     assert head("y", BINARY[:1]).classifier == "maybe"

@@ -50,10 +50,22 @@ def test_batch_dependence_is_a_fact_not_a_tolerance() -> None:
 
 
 def test_run_variation_explains_the_batch_too() -> None:
-    noise = measure({"y": Y}, {"repeat": {"y": Y * 1.5}, "batch": {"y": Y * 2}})
+    noise = measure({"y": Y}, {"repeat": {"y": Y * 1.5}, "batch": {"y": Y * 2}})  # a live dropout
     assert noise.run_variation == pytest.approx(0.5)
     assert noise.batch_dependence is None
     assert noise.floor("y").max_abs == 0.0
+
+
+def test_a_random_model_does_not_hide_behind_its_own_noise() -> None:
+    others = {kind: {"y": RNG.normal(size=Y.shape)} for kind in ("ulp", "runtime", "repeat", "batch")}
+    noise = measure({"y": Y}, others)
+    assert noise.run_variation is not None and noise.floor("y").max_abs == 0.0
+
+
+def test_both_where_peers_matter_far_more_than_chance() -> None:
+    noise = measure({"y": Y}, {"repeat": {"y": Y * 1.002}, "batch": {"y": Y[::-1]}})  # training_mode in ORT
+    assert noise.run_variation == pytest.approx(0.002, rel=0.1)
+    assert noise.batch_dependence is not None
 
 
 def test_small_batch_effects_are_noise() -> None:
