@@ -1,8 +1,8 @@
 """The PyTorch format family: TorchScript, ExportedProgram, pickled modules, state dicts.
 
-`recognise` tells them apart by content; `open` loads one without running code from the file (unless trusted) and gives it
-as an `Artifact`. How each container is read and written stands in its own module; this one runs, lifts and repairs them
-all in the same way.
+`recognise` tells them apart by content; `open` loads one without running code from the file (unless trusted) and
+gives it as an `Artifact`. How each container is read and written stands in its own module; this one runs, lifts and
+repairs them all in the same way.
 """
 
 from __future__ import annotations

@@ -19,28 +19,31 @@ from typing import Any
 # initialisation hooks. They have no place in a converted model.
 _REFUSED_LAYERS = {"DataParallel", "Container"}
 
-_FUNCTIONS = """abs acos acosh add addcmul addmm amax amin argmax argmin asin asinh atan atanh baddbmm bmm cat ceil celu
-chunk clamp clip conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cos cosh cumsum div einsum eq erf
-exp eye flatten flip floor floor_divide fmod full gather ge greater greater_equal gt index_select le less less_equal log
-log_softmax logical_and logical_not logical_or logical_xor logsumexp lt masked_fill matmul max maximum mean min minimum mm
-mul ne neg norm ones ones_like permute pixel_shuffle pow prod prelu reciprocal relu relu_ remainder reshape round rsqrt
-scatter selu sigmoid sign sin sinh softmax split sqrt square squeeze stack sub subtract sum swapaxes tan tanh tensor tile
-topk transpose true_divide unbind unsqueeze where zeros zeros_like multiply divide addcdiv adaptive_avg_pool1d
-avg_pool1d batch_norm celu_ dropout hardshrink instance_norm layer_norm selu_ rsub""".split()
+_FUNCTIONS = """abs acos acosh add addcmul addmm amax amin argmax argmin asin asinh atan atanh baddbmm bmm cat ceil
+celu chunk clamp clip conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d cos cosh cumsum div
+einsum eq erf exp eye flatten flip floor floor_divide fmod full gather ge greater greater_equal gt index_select le
+less less_equal log log_softmax logical_and logical_not logical_or logical_xor logsumexp lt masked_fill matmul max
+maximum mean min minimum mm mul ne neg norm ones ones_like permute pixel_shuffle pow prod prelu reciprocal relu
+relu_ remainder reshape round rsqrt scatter selu sigmoid sign sin sinh softmax split sqrt square squeeze stack sub
+subtract sum swapaxes tan tanh tensor tile topk transpose true_divide unbind unsqueeze where zeros zeros_like
+multiply divide addcdiv adaptive_avg_pool1d avg_pool1d batch_norm celu_ dropout hardshrink instance_norm layer_norm
+selu_ rsub"""
 
-_FUNCTIONAL = """adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d avg_pool1d avg_pool2d avg_pool3d
-batch_norm celu dropout elu gelu group_norm hardsigmoid hardswish hardtanh instance_norm interpolate layer_norm leaky_relu
-linear local_response_norm log_softmax logsigmoid max_pool1d max_pool2d max_pool3d mish normalize pad pixel_shuffle prelu
-relu relu6 selu sigmoid silu softmax softplus softsign tanh embedding""".split()
+_FUNCTIONAL = """adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d adaptive_max_pool2d avg_pool1d
+avg_pool2d avg_pool3d batch_norm celu dropout elu gelu group_norm hardsigmoid hardswish hardtanh instance_norm
+interpolate layer_norm leaky_relu linear local_response_norm log_softmax logsigmoid max_pool1d max_pool2d
+max_pool3d mish normalize pad pixel_shuffle prelu relu relu6 selu sigmoid silu softmax softplus softsign tanh
+embedding"""
 
-_OPERATORS = """add sub mul truediv floordiv mod neg getitem eq ne lt le gt ge pow matmul and_ or_ xor invert
-iadd isub imul itruediv""".split()
+_OPERATORS = """add sub mul truediv floordiv mod neg getitem eq ne lt le gt ge pow matmul and_ or_ xor invert iadd
+isub imul itruediv"""
 
-METHODS = frozenset("""add add_ sub mul div neg abs pow sqrt rsqrt exp log sum mean max min amax amin prod clamp clamp_ clip relu
-sigmoid tanh softmax log_softmax view reshape flatten permute transpose t contiguous squeeze unsqueeze expand expand_as
-repeat size dim type_as float double half int long bool to chunk split unbind select narrow masked_fill matmul bmm mm
-cumsum sign round floor ceil clone detach numel new_zeros new_ones item tolist argmax argmin topk gather index_select eq ne
-lt le gt ge where norm var std flip roll square reciprocal erf""".split())
+_METHOD_NAMES = """add add_ sub mul div neg abs pow sqrt rsqrt exp log sum mean max min amax amin prod clamp clamp_ clip
+relu sigmoid tanh softmax log_softmax view reshape flatten permute transpose t contiguous squeeze unsqueeze expand
+expand_as repeat size dim type_as float double half int long bool to chunk split unbind select narrow masked_fill
+matmul bmm mm cumsum sign round floor ceil clone detach numel new_zeros new_ones item tolist argmax argmin topk
+gather index_select eq ne lt le gt ge where norm var std flip roll square reciprocal erf"""
+METHODS = frozenset(_METHOD_NAMES.split())
 
 _ONNX2TORCH_FUNCTIONS = {
     "onnx2torch.node_converters.binary_math_operations": ("_onnx_div",),
@@ -50,7 +53,7 @@ _ENUMS = {"onnx2torch.node_converters.roialign": ("CoordinateTransformationModeO
 
 
 def layer(home: str, name: str) -> type | None:
-    """The module class of that name, or None where it is not allowed. onnx2torch is imported only for its own classes."""
+    """The module class of that name, or None where it is not allowed. Imports onnx2torch for its own classes only."""
     if home.startswith("onnx2torch."):
         return _converters().get((home, name))
     return _layers().get((home, name))
@@ -95,7 +98,11 @@ def _converters() -> dict[tuple[str, str], type]:
         prefix = "onnx2torch" if name == "converter" else "onnx2torch.node_converters"
         module = importlib.import_module(f"{prefix}.{name}") if importlib.util.find_spec(f"{prefix}.{name}") else None
         for value in vars(module).values() if module else ():
-            if isinstance(value, type) and issubclass(value, torch.nn.Module) and value.__module__ == f"{prefix}.{name}":
+            if (
+                isinstance(value, type)
+                and issubclass(value, torch.nn.Module)
+                and value.__module__ == f"{prefix}.{name}"
+            ):
                 found[value.__module__, value.__name__] = value
     return found
 
@@ -109,15 +116,15 @@ def _functions() -> Mapping[tuple[str, str], Callable[..., Any]]:
     import torch
 
     allowed: dict[tuple[str, str], Callable[..., Any]] = {}
-    for name in _FUNCTIONS:
+    for name in _FUNCTIONS.split():
         if hasattr(torch, name):
             for home in ("torch", "torch._C._VariableFunctionsClass", "torch._VariableFunctionsClass"):
                 allowed[home, name] = getattr(torch, name)
-    for name in _FUNCTIONAL:
+    for name in _FUNCTIONAL.split():
         for home in ("torch.nn.functional", "torch._C._nn"):
             if hasattr(torch.nn.functional, name):
                 allowed[home, name] = getattr(torch.nn.functional, name)
-    for name in _OPERATORS:
+    for name in _OPERATORS.split():
         allowed["_operator", name] = allowed["operator", name] = getattr(operator, name)
     allowed["math", "floor"] = math.floor
     allowed["torch.functional", "norm"] = torch.norm

@@ -1,7 +1,7 @@
 """Which argument of a PyTorch layer or operator an ONNX attribute corresponds to, and how its value is written there.
 
-Layers (`Conv2d.dilation`), onnx2torch modules (`OnnxConcat.axis`) and ATen operators (`aten::conv2d(…, dilation)`) use the
-same names with few exceptions, so one table serves modules, exported graphs and TorchScript.
+Layers (`Conv2d.dilation`), onnx2torch modules (`OnnxConcat.axis`) and ATen operators (`aten::conv2d(…, dilation)`)
+use the same names with few exceptions, so one table serves modules, exported graphs and TorchScript.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from fetafix.ir import Attribute
 
 
-class Unsupported(Exception):  # noqa: N818  (a refusal with a reason, not an error)
+class Unsupported(Exception):
     """An edit cannot be expressed natively, for the reason given."""
 
 
@@ -32,36 +32,65 @@ def _flag(value: Any) -> bool:
 
 
 Convert = Callable[[Any], Any]
-_CONV = {
-    "dilations": (("dilation",), _list), "strides": (("stride",), _list), "group": (("groups",), int),
+_Entries = dict[str, tuple[tuple[str, ...], Convert]]
+_CONV: _Entries = {
+    "dilations": (("dilation",), _list),
+    "strides": (("stride",), _list),
+    "group": (("groups",), int),
     "pads": (("padding",), _pads),
 }
-_POOL = {
-    "strides": (("stride",), _list), "kernel_shape": (("kernel_size",), _list), "pads": (("padding",), _pads),
-    "dilations": (("dilation",), _list), "ceil_mode": (("ceil_mode",), _flag),
+_POOL: _Entries = {
+    "strides": (("stride",), _list),
+    "kernel_shape": (("kernel_size",), _list),
+    "pads": (("padding",), _pads),
+    "dilations": (("dilation",), _list),
+    "ceil_mode": (("ceil_mode",), _flag),
     "count_include_pad": (("count_include_pad",), _flag),
 }
-_AXIS = {"axis": (("dim", "axis"), int)}
-_ALPHA = {"alpha": (("negative_slope", "alpha"), float)}
-_TABLE: dict[str, dict[str, tuple[tuple[str, ...], Convert]]] = {
-    "Conv": _CONV, "ConvTranspose": _CONV, "MaxPool": _POOL, "AveragePool": _POOL,
+_AXIS: _Entries = {"axis": (("dim", "axis"), int)}
+_ALPHA: _Entries = {"alpha": (("negative_slope", "alpha"), float)}
+_TABLE: dict[str, _Entries] = {
+    "Conv": _CONV,
+    "ConvTranspose": _CONV,
+    "MaxPool": _POOL,
+    "AveragePool": _POOL,
     "BatchNormalization": {"epsilon": (("eps", "epsilon"), float)},
     "LayerNormalization": {"epsilon": (("eps", "epsilon"), float)},
     "InstanceNormalization": {"epsilon": (("eps", "epsilon"), float)},
-    "LeakyRelu": _ALPHA, "Elu": _ALPHA, "Celu": _ALPHA,
+    "LeakyRelu": _ALPHA,
+    "Elu": _ALPHA,
+    "Celu": _ALPHA,
     "HardSigmoid": {"alpha": (("alpha",), float), "beta": (("beta",), float)},
-    "Softmax": _AXIS, "LogSoftmax": _AXIS, "Concat": _AXIS, "Gather": _AXIS,
+    "Softmax": _AXIS,
+    "LogSoftmax": _AXIS,
+    "Concat": _AXIS,
+    "Gather": _AXIS,
     "Transpose": {"perm": (("perm", "dims"), _list)},
     "Clip": {"min": (("min_val", "min"), float), "max": (("max_val", "max"), float)},
-    "LRN": {"size": (("size",), int), "alpha": (("alpha",), float), "beta": (("beta",), float), "bias": (("k",), float)},
+    "LRN": {
+        "size": (("size",), int),
+        "alpha": (("alpha",), float),
+        "beta": (("beta",), float),
+        "bias": (("k",), float),
+    },
 }
 # Attributes that PyTorch has no counterpart for where they hold these values, so there is nothing to write.
 _DEFAULTS: dict[tuple[str, str], Attribute] = {
-    ("BatchNormalization", "epsilon"): 1e-5, ("LayerNormalization", "epsilon"): 1e-5,
-    ("InstanceNormalization", "epsilon"): 1e-5, ("LeakyRelu", "alpha"): 0.01, ("Elu", "alpha"): 1.0, ("Celu", "alpha"): 1.0,
-    ("HardSigmoid", "alpha"): 0.2, ("HardSigmoid", "beta"): 0.5, ("Softmax", "axis"): -1, ("LogSoftmax", "axis"): -1,
-    ("Conv", "group"): 1, ("AveragePool", "count_include_pad"): 0, ("AveragePool", "ceil_mode"): 0,
-    ("MaxPool", "ceil_mode"): 0, ("Gather", "axis"): 0,
+    ("BatchNormalization", "epsilon"): 1e-5,
+    ("LayerNormalization", "epsilon"): 1e-5,
+    ("InstanceNormalization", "epsilon"): 1e-5,
+    ("LeakyRelu", "alpha"): 0.01,
+    ("Elu", "alpha"): 1.0,
+    ("Celu", "alpha"): 1.0,
+    ("HardSigmoid", "alpha"): 0.2,
+    ("HardSigmoid", "beta"): 0.5,
+    ("Softmax", "axis"): -1,
+    ("LogSoftmax", "axis"): -1,
+    ("Conv", "group"): 1,
+    ("AveragePool", "count_include_pad"): 0,
+    ("AveragePool", "ceil_mode"): 0,
+    ("MaxPool", "ceil_mode"): 0,
+    ("Gather", "axis"): 0,
 }
 _CLIP_SLOTS = {1: "min", 2: "max"}
 

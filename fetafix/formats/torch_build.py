@@ -16,9 +16,25 @@ from fetafix.formats import torch_allow, torch_forward
 from fetafix.formats.torch_pickle import Held, Record, Reference, refuse
 
 _TABLES = {"_parameters", "_buffers", "_modules"}
-_GRAPH_ONLY = {"_code", "code", "_lineno_map", "_prologue_start", "_tracer_cls", "_tracer_extras", "_graphmodule_cls_name", "meta",
-               "_replace_hooks", "_create_node_hooks", "_erase_node_hooks", "_deepcopy_hooks", "shape_env", "_in_spec", "_out_spec",
-               "_graphmodule_graph_node_meta_stack_trace", "_codegen"}
+_GRAPH_ONLY = {
+    "_code",
+    "code",
+    "_lineno_map",
+    "_prologue_start",
+    "_tracer_cls",
+    "_tracer_extras",
+    "_graphmodule_cls_name",
+    "meta",
+    "_replace_hooks",
+    "_create_node_hooks",
+    "_erase_node_hooks",
+    "_deepcopy_hooks",
+    "shape_env",
+    "_in_spec",
+    "_out_spec",
+    "_graphmodule_graph_node_meta_stack_trace",
+    "_codegen",
+}
 # torch.fx writes these names between double quotes into the source that it compiles.
 _BREAKING = re.compile(r"[\"\\\x00-\x1f{}]")
 
@@ -48,7 +64,7 @@ class _Builder:
         cls = torch_allow.layer(record.home, record.name)
         if cls is None or record.args:
             raise refuse(self._path, f"{record.qualified} is not an allowed layer, or is built with arguments")
-        module = cls.__new__(cls)
+        module: Any = object.__new__(cls)
         module.__dict__.update(_blank())
         module.__setstate__(self._state(record, cls))
         return module
@@ -60,11 +76,13 @@ class _Builder:
         source, imports = state.get("_code") or state.get("code"), record.args[0] if record.args else ""
         if not isinstance(source, str) or not isinstance(imports, str):
             raise UnreadableModel(f"{self._path}: a GraphModule without source")
-        root = torch.nn.Module()
+        root: Any = torch.nn.Module()
         root.__setstate__(self._state(record, torch.fx.GraphModule))
         graph = torch_forward.rebuild(source, root, self._path)
         name = state.get("_graphmodule_cls_name", "GraphModule")
-        module = torch.fx.GraphModule(root, graph, name if isinstance(name, str) and name.isidentifier() else "GraphModule")
+        module = torch.fx.GraphModule(
+            root, graph, name if isinstance(name, str) and name.isidentifier() else "GraphModule"
+        )
         for table in _TABLES:
             for key, value in getattr(root, table).items():
                 getattr(module, table).setdefault(key, value)

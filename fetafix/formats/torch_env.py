@@ -38,7 +38,7 @@ def _load_compiled_operators() -> bool:
     for place in (spec.submodule_search_locations or ()) if spec else ():
         for library in sorted(Path(place).glob("_C*.so")):
             try:
-                torch.ops.load_library(str(library))
+                torch.ops.load_library(str(library))  # type: ignore[no-untyped-call]
             except OSError:  # built for a runtime (CUDA) that this machine lacks
                 continue
             return hasattr(torch.ops.torchvision, "nms")

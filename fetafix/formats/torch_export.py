@@ -109,7 +109,11 @@ def _dynamic(exported: Any, args: Any, kwargs: Any) -> Any:
     shapes = []
     for name, leaf in zip(exported.graph_signature.user_inputs, leaves, strict=True):
         value = nodes[name].meta.get("val") if name in nodes else None
-        symbolic = {i: torch.export.Dim.AUTO for i, s in enumerate(value.shape) if not isinstance(s, int)} if value is not None else {}
+        symbolic = (
+            {i: torch.export.Dim.AUTO for i, s in enumerate(value.shape) if not isinstance(s, int)}
+            if value is not None
+            else {}
+        )
         shapes.append({**symbolic} if isinstance(leaf, torch.Tensor) and symbolic else None)
     positional, keywords = pytree.tree_unflatten(shapes, spec)
     return tuple(positional) if not keywords else {**dict(enumerate(positional)), **keywords}

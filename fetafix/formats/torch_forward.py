@@ -1,8 +1,8 @@
 """The forward of a pickled GraphModule, read as text and never executed.
 
 torch.fx stores a GraphModule as its generated Python source and would run that source when the file is loaded. Here the
-source is parsed, and accepted only if it is straight-line code of the calls that the tracer writes: submodules, attributes,
-tensor arithmetic, indexing, `x = None`, one return. From it a new torch.fx graph is built.
+source is parsed, and accepted only if it is straight-line code of the calls that the tracer writes: submodules,
+attributes, tensor arithmetic, indexing, `x = None`, one return. From it a new torch.fx graph is built.
 """
 
 from __future__ import annotations
@@ -19,12 +19,24 @@ from fetafix.formats import torch_allow
 from fetafix.formats.torch_pickle import refuse
 
 _BINARY: dict[type, Callable[..., Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.Pow: operator.pow, ast.MatMult: operator.matmul,
-    ast.BitAnd: operator.and_, ast.BitOr: operator.or_, ast.BitXor: operator.xor,
+    ast.Add: operator.add,
+    ast.Sub: operator.sub,
+    ast.Mult: operator.mul,
+    ast.Div: operator.truediv,
+    ast.FloorDiv: operator.floordiv,
+    ast.Mod: operator.mod,
+    ast.Pow: operator.pow,
+    ast.MatMult: operator.matmul,
+    ast.BitAnd: operator.and_,
+    ast.BitOr: operator.or_,
+    ast.BitXor: operator.xor,
 }
 _COMPARE: dict[type, Callable[..., Any]] = {
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
     ast.GtE: operator.ge,
 }
 _ATTRIBUTES = frozenset({"shape", "dtype", "device", "ndim", "T"})
@@ -85,7 +97,9 @@ class _Reader:
 
     def _refuse(self, node: ast.AST, why: str) -> FetafixError:
         line = ast.get_source_segment(self._source, node) or ""
-        return refuse(self._path, f"the forward of its GraphModule {why}: {line.splitlines()[0][:120] if line else '?'}")
+        return refuse(
+            self._path, f"the forward of its GraphModule {why}: {line.splitlines()[0][:120] if line else '?'}"
+        )
 
     def _statement(self, node: ast.stmt) -> None:
         if isinstance(node, ast.Return) and node.value is not None:
@@ -114,7 +128,9 @@ class _Reader:
         if isinstance(node, ast.Tuple | ast.List):
             return (tuple if isinstance(node, ast.Tuple) else list)(self._value(e) for e in node.elts)
         if isinstance(node, ast.Dict):
-            return {self._value(k): self._value(v) for k, v in zip(node.keys, node.values, strict=True) if k is not None}
+            return {
+                self._value(k): self._value(v) for k, v in zip(node.keys, node.values, strict=True) if k is not None
+            }
         if isinstance(node, ast.Slice):
             return slice(*(None if part is None else self._value(part) for part in (node.lower, node.upper, node.step)))
         if isinstance(node, ast.Call):
@@ -146,7 +162,9 @@ class _Reader:
             return self._function(function, (value,), {}, name)
         raise self._refuse(node, f"holds an expression that no tracer writes ({type(node).__name__})")
 
-    def _function(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None) -> Any:
+    def _function(
+        self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None
+    ) -> Any:
         return self._graph.create_node("call_function", function, args, kwargs, name=name)
 
     def _call(self, node: ast.Call, name: str | None) -> Any:
@@ -204,7 +222,12 @@ class _Reader:
             return "" if node.id == "self" and "self" not in self._names else None
         if isinstance(node, ast.Attribute):
             owner, attribute = self._own_path(node.value), node.attr
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "getattr" and len(node.args) == 2:
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.func.id == "getattr"
+            and len(node.args) == 2
+        ):
             last = node.args[1]
             if not isinstance(last, ast.Constant) or not isinstance(last.value, str):
                 return None
@@ -222,7 +245,9 @@ class _Reader:
                 raise self._refuse(node, f"names self.{path}, which the module does not have")
         return found
 
-    def _submodule(self, node: ast.expr, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None) -> Any:
+    def _submodule(
+        self, node: ast.expr, path: str, args: tuple[Any, ...], kwargs: dict[str, Any], name: str | None
+    ) -> Any:
         import torch
 
         if not path or not isinstance(self._find(node, path), torch.nn.Module):

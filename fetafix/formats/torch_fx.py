@@ -88,7 +88,9 @@ def tap(gm: Any, args: Sequence[Any], inputs: Sequence[str], outputs: Sequence[s
     names = _names(extra, {*inputs, *outputs})
     batch = args[0].shape[0] if args and args[0].ndim else None
     batched = [n for n, a in zip(inputs, args, strict=True) if a.ndim]
-    batched += [o for o, n in zip(outputs, own, strict=True) if seen.tensors.get(twins[n].name, (None,))[:1] == (batch,)]
+    batched += [
+        o for o, n in zip(outputs, own, strict=True) if seen.tensors.get(twins[n].name, (None,))[:1] == (batch,)
+    ]
     try:
         model = torch_onnx.export(wrapped, args, inputs, [*outputs, *names], batched)
     finally:

@@ -18,14 +18,17 @@ Action = Callable[[], None]
 
 
 class FxHost:
-    """A GraphModule under repair. `tensors`: ONNX tensor → the node that makes it (placeholders included)."""
+    """A GraphModule under repair. `tensors`: ONNX tensor → the node that makes it (placeholders included).
 
-    def __init__(self, gm: Any, taps: Mapping[str, str], inputs: Sequence[str]) -> None:
+    tensors_only: why nothing but tensors can be changed, "" where everything can.
+    """
+
+    def __init__(self, gm: Any, taps: Mapping[str, str], inputs: Sequence[str], tensors_only: str = "") -> None:
         self.gm, self._graph = gm, gm.graph
         self._nodes = {n.name: n for n in self._graph.nodes}
         self._tensor_of: dict[Any, str] = {}
         self.tensors: dict[str, Any] = {}
-        self.structural = False
+        self.structural, self._tensors_only = False, tensors_only
         placeholders = [n for n in self._graph.nodes if n.op == "placeholder"]
         for name, node in zip(inputs, placeholders, strict=True):
             self._bind(node, name)
@@ -63,7 +66,12 @@ class FxHost:
         unit, stack = [node], list(node.all_input_nodes)
         while stack:
             n = stack.pop()
-            if n not in self._tensor_of and n.op not in ("placeholder", "get_attr") and n not in unit and not self._fixed(n):
+            if (
+                n not in self._tensor_of
+                and n.op not in ("placeholder", "get_attr")
+                and n not in unit
+                and not self._fixed(n)
+            ):
                 unit.append(n)
                 stack.extend(n.all_input_nodes)
         return unit
@@ -94,6 +102,8 @@ class FxHost:
             found = layer_parameter(self.gm.get_submodule(node.target), str(node.target), change)
             if found is not None:
                 name, value = found
+                held = name in dict(self.gm.get_submodule(node.target).named_parameters()) and value is not None
+                self._allow(held or name != "bias")
                 return lambda: self._set_parameter(self._own_module(node), name, value)
         return self._fetched(unit, change)
 
@@ -112,15 +122,20 @@ class FxHost:
 
     def _fetched(self, unit: Sequence[Any], change: SetConstant) -> Action:
         """A constant that reaches the layer as an argument of the call."""
+        optional = change.slot == 2 and change.node.op in ("Conv", "ConvTranspose", "Gemm")
         for node in unit:
             fixed = [n for n in node.all_input_nodes if self._fixed(n)]
             placed = [n for i, n in enumerate(node.args) if i == change.slot and n in fixed]
             for source in (*placed, *fixed):
                 value = self._fixed_value(source)
                 if change.old is not None and _holds(value, change.old):
+                    if change.new is None and optional:
+                        return lambda node=node, source=source: self._drop(node, source)  # type: ignore[misc]
                     native = as_native(change.new, value)
                     return lambda node=node, source=source: self._replace_fetch(node, source, native)  # type: ignore[misc]
-        raise Unsupported(f"{change.node.label}: input {change.slot} ({change.tensor or 'absent'}) is no tensor of its own there")
+        raise Unsupported(
+            f"{change.node.label}: input {change.slot} ({change.tensor or 'absent'}) is no tensor of its own there"
+        )
 
     def _fixed_value(self, node: Any) -> Any:
         if node.op != "get_attr":
@@ -141,7 +156,18 @@ class FxHost:
         with self._graph.inserting_before(node):
             node.replace_input_with(source, self._graph.get_attr(name))
 
+    def _drop(self, node: Any, source: Any) -> None:
+        """Leave an optional tensor out of a call."""
+        self.structural = True
+        node.args = tuple(None if a is source else a for a in node.args)
+        node.kwargs = {k: None if v is source else v for k, v in node.kwargs.items()}
+
+    def _allow(self, allowed: bool) -> None:
+        if self._tensors_only and not allowed:
+            raise Unsupported(self._tensors_only)
+
     def _argument(self, node: Any, change: SetArgument) -> Action:
+        self._allow(False)
         if node.op == "call_module":
             module = self.gm.get_submodule(node.target)
             if type(module).__name__ in ("ReLU", "ReLU6"):
@@ -164,6 +190,7 @@ class FxHost:
             node.update_kwarg(name, value)
 
     def _wire(self, unit: Sequence[Any], old: str, value: Any) -> Action:
+        self._allow(False)
         readers = [(n, s) for n in unit for s in n.all_input_nodes if self._tensor_of.get(s) == old]
         if not readers:
             raise Unsupported(f"{unit[0].name} does not read {old} directly")
@@ -178,6 +205,7 @@ class FxHost:
     # new pieces -----------------------------------------------------------------------------------------------------
     def splice(self, fragment: Graph, inputs: Sequence[Any], feeds: Mapping[str, Array]) -> Any:
         """A node that computes the fragment: its conversion, inlined."""
+        self._allow(False)
         piece = torch_fragment.convert(fragment, feeds)
         self.structural = True
         values = dict(zip((n for n in piece.graph.nodes if n.op == "placeholder"), inputs, strict=True))
@@ -222,6 +250,7 @@ class FxHost:
         old = list(flatten(output.args[0], is_node).values())
         if old == list(values):
             return
+        self._allow(False)
         self.structural = True
         if len(old) == len(values):
             queue = iter(values)
@@ -243,11 +272,19 @@ class FxHost:
         output = next(n for n in self._graph.nodes if n.op == "output")
         for node in _sorted(self._graph):
             output.prepend(node)
-        dead = [n for n in self._graph.nodes if n.op not in ("placeholder", "output") and not n.users and n not in self._idle]
+        dead = [
+            n
+            for n in self._graph.nodes
+            if n.op not in ("placeholder", "output") and not n.users and n not in self._idle
+        ]
         while dead:
             for node in dead:
                 self._graph.erase_node(node)
-            dead = [n for n in self._graph.nodes if n.op not in ("placeholder", "output") and not n.users and n not in self._idle]
+            dead = [
+                n
+                for n in self._graph.nodes
+                if n.op not in ("placeholder", "output") and not n.users and n not in self._idle
+            ]
         called = {str(n.target) for n in self._graph.nodes if n.op == "call_module"}
         for node in self._nodes.values():
             if node.op == "call_module" and str(node.target) not in called:

@@ -40,14 +40,17 @@ def _tapped(
         return None
     try:
         if program.tap is not None:
-            return program.tap(args, inputs, outputs)
+            model, taps = program.tap(args, inputs, outputs)
+            return model, taps
         return torch_fx.tap(program.graph, args, inputs, outputs)
     except Exception as error:  # the exporter raises anything; the plain export may still work
         notes.append(f"layers could not be traced one by one ({type(error).__name__}: {str(error)[:200]})")
         return None
 
 
-def _whole(program: Program, args: Sequence[Any], inputs: list[str], outputs: list[str], notes: list[str]) -> onnx.ModelProto:
+def _whole(
+    program: Program, args: Sequence[Any], inputs: list[str], outputs: list[str], notes: list[str]
+) -> onnx.ModelProto:
     import torch
 
     batched = [n for n, a in zip(inputs, args, strict=True) if a.ndim]
@@ -60,7 +63,13 @@ def _whole(program: Program, args: Sequence[Any], inputs: list[str], outputs: li
     try:
         with torch_onnx.quiet():
             made = torch.onnx.export(
-                program.module, tuple(args), dynamo=True, optimize=False, verbose=False, input_names=inputs, output_names=outputs
+                program.module,
+                tuple(args),
+                dynamo=True,
+                optimize=False,
+                verbose=False,
+                input_names=inputs,
+                output_names=outputs,
             )
         return made.model_proto  # type: ignore[union-attr]
     except Exception as error:  # as above
@@ -69,8 +78,11 @@ def _whole(program: Program, args: Sequence[Any], inputs: list[str], outputs: li
 
 def _names(model: onnx.ModelProto, program: Program, taps: Taps) -> dict[str, str]:
     """Node key → native layer: that of the tapped tensor it makes or, inside a layer, of the next one downstream."""
-    native = program.layer_names() if program.layer_names is not None else (
-        torch_fx.layer_names(program.graph) if program.graph is not None else {})
+    native = (
+        program.layer_names()
+        if program.layer_names is not None
+        else (torch_fx.layer_names(program.graph) if program.graph is not None else {})
+    )
     owners: dict[str, str] = {}
     for value, tensor in taps.tensors.items():
         owners.setdefault(tensor, native.get(value, value))

@@ -18,8 +18,14 @@ def open_module(path: Path, options: OpenOptions) -> Program:
     details["class"] = type(module).__name__
     graph = torch_fx.trace(module)
     own = isinstance(module, type(graph)) and graph is module
-    inputs = torch_signature.of_graph(graph, options.input_shapes) if own else torch_signature.of_module(module, options.input_shapes)
-    return Program(module, inputs, lambda args: module(*args), graph, lambda gm, deep, out: _save(module, gm, deep, out), details)
+    inputs = (
+        torch_signature.of_graph(graph, options.input_shapes)
+        if own
+        else torch_signature.of_module(module, options.input_shapes)
+    )
+    return Program(
+        module, inputs, lambda args: module(*args), graph, lambda gm, deep, out: _save(module, gm, deep, out), details
+    )
 
 
 def _load(path: Path, trust: bool) -> Any:

@@ -1,8 +1,8 @@
 """The ONNX view of a PyTorch model whose every intermediate tensor is tapped.
 
-The model is exported with its intermediate values as extra outputs, so the exporter itself tells which ONNX tensor holds
-which native value; the extra outputs are dropped again and the correspondence is kept in the file's metadata. Nothing is
-folded or fused: tensors keep their native values, Conv and BatchNormalization stay apart.
+The model is exported with its intermediate values as extra outputs, so the exporter itself tells which ONNX tensor
+holds which native value; the extra outputs are dropped again and the correspondence is kept in the file's metadata.
+Nothing is folded or fused: tensors keep their native values, Conv and BatchNormalization stay apart.
 """
 
 from __future__ import annotations
@@ -41,23 +41,37 @@ def quiet() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
             warnings.simplefilter("ignore")
             yield
     finally:
         logger.setLevel(level)
 
 
-def export(model: Any, args: Sequence[Any], inputs: Sequence[str], outputs: Sequence[str], batch: Sequence[str]) -> onnx.ModelProto:
-    """The legacy exporter, which keeps the module structure; `batch` names inputs and outputs whose axis 0 is the batch."""
+def export(
+    model: Any, args: Sequence[Any], inputs: Sequence[str], outputs: Sequence[str], batch: Sequence[str]
+) -> onnx.ModelProto:
+    """The legacy exporter, which keeps the module structure; `batch`: inputs and outputs whose axis 0 is the batch."""
     import torch
 
     buffer = io.BytesIO()
     with quiet():
         torch.onnx.export(
-            model, tuple(args), buffer, dynamo=False, opset_version=OPSET, do_constant_folding=False,
-            training=torch.onnx.TrainingMode.PRESERVE, keep_initializers_as_inputs=False,
-            input_names=list(inputs), output_names=list(outputs), dynamic_axes={n: {0: "batch"} for n in batch},
+            model,
+            tuple(args),
+            buffer,  # type: ignore[arg-type]
+            dynamo=False,
+            opset_version=OPSET,
+            do_constant_folding=False,
+            training=torch.onnx.TrainingMode.PRESERVE,
+            keep_initializers_as_inputs=False,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_axes={n: {0: "batch"} for n in batch},
         )
     return onnx.load_from_string(buffer.getvalue())
 
@@ -84,7 +98,7 @@ def settle(model: onnx.ModelProto, values: Sequence[str], tensors: Sequence[str]
 
 
 def _remove_identities(graph: onnx.GraphProto, outputs: set[str]) -> dict[str, str]:
-    """Bypass Identity nodes; those over an initializer become an initializer of their own (the exporter merges equals)."""
+    """Bypass Identity nodes; those over an initializer become one of their own (the exporter merges equals)."""
     initializers = {t.name: t for t in graph.initializer}
     alias: dict[str, str] = {}
     kept = []
@@ -136,7 +150,7 @@ def save(model: onnx.ModelProto, taps: Taps, folder: Path, example: Mapping[str,
     path = folder / "lifted.onnx"
     large = model.ByteSize() > 1_800_000_000
     onnx.save(model, str(path), save_as_external_data=large, location="lifted.onnx.data" if large else None)
-    np.savez(folder / _EXAMPLE, **dict(example))
+    np.savez(folder / _EXAMPLE, allow_pickle=False, **dict(example))
     return path
 
 

@@ -1,8 +1,8 @@
 """Read a pickle of torch.save without running anything from it.
 
-The unpickler makes *inert* objects only: plain containers, tensors, and `Record`s that note which class the file names and
-which state it would have had. Nothing named in the file is imported, called or instantiated here. `torch_build` then
-examines the records and builds real modules from those that consist of allowed parts.
+The unpickler makes *inert* objects only: plain containers, tensors, and `Record`s that note which class the file
+names and which state it would have had. Nothing named in the file is imported, called or instantiated here.
+`torch_build` then examines the records and builds real modules from those that consist of allowed parts.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ class Record:
 
     home: str
     name: str
+    args: tuple[Any, ...]
+    state: Any
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Record:
         """Note the arguments; nothing is done with them."""
@@ -105,15 +107,15 @@ def refuse(path: Path, what: str) -> UntrustedModel:
     """The error for a file that holds more than data."""
     return UntrustedModel(
         f"{path}: {what}. Opening it would run code from the file. Expected: a module made of torch.nn and onnx2torch "
-        f"layers, a state dict (with --arch module:factory), TorchScript or .pt2. If you trust where the file comes from, "
-        f"add --trust."
+        f"layers, a state dict (with --arch module:factory), TorchScript or .pt2. If you trust where the file comes "
+        f"from, add --trust."
     )
 
 
 def _load_zip(path: Path) -> Any:
     import torch
 
-    reader = torch._C.PyTorchFileReader(str(path))
+    reader: Any = torch._C.PyTorchFileReader(str(path))
     if reader.has_record("byteorder") and reader.get_record("byteorder").decode() != sys.byteorder:
         raise UnreadableModel(f"{path}: written on a machine with another byte order")
 
@@ -122,7 +124,7 @@ def _load_zip(path: Path) -> Any:
         if size < elements * dtype.itemsize:
             raise UnreadableModel(f"{path}: storage {key} holds {size} bytes, {elements * dtype.itemsize} expected")
         raw = reader.get_storage_from_record(f"data/{key}", elements, dtype)
-        return torch.empty(0, dtype=dtype).set_(raw.untyped_storage(), 0, (elements,), (1,))  # type: ignore[call-overload]
+        return torch.empty(0, dtype=dtype).set_(raw.untyped_storage(), 0, (elements,), (1,))
 
     return _Unpickler(io.BytesIO(reader.get_record("data.pkl")), path, storage).load()
 
@@ -249,10 +251,19 @@ def _dtype(module: str, name: str) -> Any:
     if module not in ("torch", "torch.storage"):
         return None
     if name.endswith("Storage"):
-        names = {"Float": "float32", "Double": "float64", "Half": "float16", "BFloat16": "bfloat16", "Long": "int64",
-                 "Int": "int32", "Short": "int16", "Char": "int8", "Byte": "uint8", "Bool": "bool", "Untyped": "uint8"}
+        names = {
+            "Float": "float32",
+            "Double": "float64",
+            "Half": "float16",
+            "BFloat16": "bfloat16",
+            "Long": "int64",
+            "Int": "int32",
+            "Short": "int16",
+            "Char": "int8",
+            "Byte": "uint8",
+            "Bool": "bool",
+            "Untyped": "uint8",
+        }
         return getattr(torch, names[name[:-7]]) if name[:-7] in names else None
     value = vars(torch).get(name)
     return value if isinstance(value, torch.dtype) else None
-
-

@@ -11,7 +11,6 @@ from fetafix.errors import UnreadableModel
 from fetafix.formats.torch_structure import flatten
 from fetafix.report import TensorInfo
 
-
 _TRAINING_MATTERS = ("BatchNorm", "Dropout", "InstanceNorm", "RReLU")
 
 
@@ -19,10 +18,11 @@ _TRAINING_MATTERS = ("BatchNorm", "Dropout", "InstanceNorm", "RReLU")
 class Program:
     """A module ready to run.
 
-    call: flat tensors, in the order of `inputs` → whatever the module returns. graph: a GraphModule over flat inputs for the
-    lift and for repairs, or None where the code cannot be traced. save: writes the edited GraphModule (`structural` says
-    whether more than tensors changed) to a path in the file's own format. tap, layer_names, host: what a program that is
-    no torch.fx graph (TorchScript) brings along for the lift and for repairs.
+    call: flat tensors, in the order of `inputs` → whatever the module returns. graph: a GraphModule over flat inputs
+    for the lift and for repairs, or None where the code cannot be traced. save: writes the edited GraphModule
+    (`structural` says whether more than tensors changed) to a path in the file's own format. tap, layer_names, host:
+    what a program that is no torch.fx graph (TorchScript) brings along for the lift and for repairs. tensors_only:
+    why nothing else can be changed.
     """
 
     module: Any
@@ -35,6 +35,7 @@ class Program:
     layer_names: Callable[[], dict[str, str]] | None = None
     host: Callable[[Mapping[str, str], Sequence[str], Sequence[Any]], Any] | None = None
     structure: Any = None
+    tensors_only: str = ""
 
     def output_names(self) -> list[str]:
         """The outputs' names as far as they are known without a run."""

@@ -64,7 +64,7 @@ def _legacy(file: IO[bytes]) -> str | None:
 
 
 def _kind(pickled: IO[bytes]) -> str | None:
-    """A dict is a state dict or a checkpoint; everything else that torch.save wrote is an object: a module or a tensor."""
+    """A dict is a state dict or a checkpoint; everything else that torch.save wrote is an object, as a module."""
     for name, arg in _first_operations(pickled):
         if name == "EMPTY_DICT" or (name in ("GLOBAL", "STACK_GLOBAL") and arg in _DICTS):
             return STATE_DICT

@@ -94,7 +94,7 @@ class _Attempt:
     def _host(self, program: Program, inputs: Sequence[str]) -> Any:
         if program.host is not None:
             return program.host(self._taps, inputs, self._tensors(inputs))
-        return FxHost(program.graph, self._taps, inputs)
+        return FxHost(program.graph, self._taps, inputs, program.tensors_only)
 
     def _tensors(self, inputs: Sequence[str]) -> list[Any]:
         import torch

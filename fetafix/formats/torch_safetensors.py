@@ -10,8 +10,18 @@ from typing import Any
 from fetafix.errors import UnreadableModel
 from fetafix.formats.torch_recognise import SAFETENSORS, recognise
 
-_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "I64": "int64", "I32": "int32",
-           "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool"}
+_DTYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U8": "uint8",
+    "BOOL": "bool",
+}
 _CODES = {name: code for code, name in _DTYPES.items()}
 
 
@@ -32,7 +42,9 @@ def load(path: Path) -> dict[str, Any]:
             continue
         begin, end = (start + int(o) for o in entry["data_offsets"])
         if entry["dtype"] not in _DTYPES or not start <= begin <= end <= len(data):
-            raise UnreadableModel(f"{path}: tensor {name} lies outside the file or has the unknown type {entry['dtype']}")
+            raise UnreadableModel(
+                f"{path}: tensor {name} lies outside the file or has the unknown type {entry['dtype']}"
+            )
         dtype = getattr(torch, _DTYPES[entry["dtype"]])
         flat = torch.frombuffer(bytearray(data[begin:end]), dtype=dtype) if end > begin else torch.empty(0, dtype=dtype)
         tensors[name] = flat.reshape(entry["shape"])

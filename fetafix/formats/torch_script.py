@@ -20,7 +20,7 @@ def open_script(path: Path, options: OpenOptions) -> Program:
     if not options.trust:
         examine_script(path)
     try:
-        module = torch.jit.load(str(path), map_location="cpu")
+        module = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
     except (RuntimeError, ValueError, OSError) as error:
         raise damaged(path, error) from error
     details: dict[str, Any] = {}
@@ -32,7 +32,8 @@ def open_script(path: Path, options: OpenOptions) -> Program:
     inputs = torch_signature.with_shapes(_inputs(module), options.input_shapes)
 
     def tap(args: Sequence[Any], names: Sequence[str], outputs: Sequence[str]) -> Any:
-        return tap_script(torch.jit.load(str(path), map_location="cpu").eval(), args, names, outputs)
+        fresh = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
+        return tap_script(fresh, args, names, outputs)
 
     def host(taps: Mapping[str, str], names: Sequence[str], args: Sequence[Any]) -> Any:
         return ScriptHost(module, taps, names)
@@ -40,7 +41,9 @@ def open_script(path: Path, options: OpenOptions) -> Program:
     def save(edited: Any, structural: bool, out: Path) -> None:
         torch.jit.save(module, str(out))
 
-    return Program(module, inputs, lambda args: module(*args), None, save, details, tap, lambda: layer_names(module), host)
+    return Program(
+        module, inputs, lambda args: module(*args), None, save, details, tap, lambda: layer_names(module), host
+    )
 
 
 def inlined(module: Any) -> Any:
@@ -64,7 +67,9 @@ def is_tensor(value: Any) -> bool:
     return bool(value.type().kind() == "TensorType")
 
 
-def tap_script(module: Any, args: Sequence[Any], inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Any, torch_onnx.Taps]:
+def tap_script(
+    module: Any, args: Sequence[Any], inputs: Sequence[str], outputs: Sequence[str]
+) -> tuple[Any, torch_onnx.Taps]:
     """The ONNX view of a TorchScript module, and which tensor each of its values makes (by number)."""
     import torch
 
@@ -81,7 +86,7 @@ def tap_script(module: Any, args: Sequence[Any], inputs: Sequence[str], outputs:
     graph.makeMultiOutputIntoTuple()
     function = torch._C.CompilationUnit().create_function("forward", graph)
     names = _parameter_names(module, parameters)
-    tensors = [*outputs, *(f"value_{i}" for i in ids[len(own):])]
+    tensors = [*outputs, *(f"value_{i}" for i in ids[len(own) :])]
     batched = [n for n, a in zip(inputs, args, strict=True) if a.ndim]
     model = torch_onnx.export(function, (*args, *parameters), [*inputs, *names], tensors, batched)
     _embed(model, dict(zip(names, parameters, strict=True)))

@@ -19,9 +19,18 @@ from fetafix.ir import Array, Graph
 
 Action = Callable[[], None]
 # (ONNX operator, input slot) → argument of the ATen operator, for constants that the module does not hold by that name.
-_SLOTS = {("Conv", 1): "weight", ("Conv", 2): "bias", ("ConvTranspose", 1): "weight", ("ConvTranspose", 2): "bias",
-          ("Gemm", 1): "weight", ("Gemm", 2): "bias", ("BatchNormalization", 1): "weight", ("BatchNormalization", 2): "bias",
-          ("BatchNormalization", 3): "running_mean", ("BatchNormalization", 4): "running_var"}
+_SLOTS = {
+    ("Conv", 1): "weight",
+    ("Conv", 2): "bias",
+    ("ConvTranspose", 1): "weight",
+    ("ConvTranspose", 2): "bias",
+    ("Gemm", 1): "weight",
+    ("Gemm", 2): "bias",
+    ("BatchNormalization", 1): "weight",
+    ("BatchNormalization", 2): "bias",
+    ("BatchNormalization", 3): "running_mean",
+    ("BatchNormalization", 4): "running_var",
+}
 
 
 class ScriptHost:
@@ -58,7 +67,7 @@ class ScriptHost:
         if bound is not None:
             value = None if change.new is None else float(np.asarray(change.new).reshape(()))
             return self._argument(node, SetArgument(change.node, bound, value))
-        held = {n: t for n, t in [*self._module.named_parameters(), *self._module.named_buffers()]}
+        held = dict([*self._module.named_parameters(), *self._module.named_buffers()])
         for slot, value in enumerate(list(node.inputs())):
             path = attribute_path(value)
             if change.old is not None and path == change.tensor and path in held and change.new is not None:
@@ -100,8 +109,13 @@ class ScriptHost:
 
     def _wire(self, node: Any, old: str, value: Any) -> Action:
         slots = [i for i, v in enumerate(node.inputs()) if self._tensor_of.get(v.debugName()) == old]
-        lists = [(v.node(), i) for v in node.inputs() if v.node().kind() == "prim::ListConstruct" and len(v.uses()) == 1
-                 for i, item in enumerate(v.node().inputs()) if self._tensor_of.get(item.debugName()) == old]
+        lists = [
+            (v.node(), i)
+            for v in node.inputs()
+            if v.node().kind() == "prim::ListConstruct" and len(v.uses()) == 1
+            for i, item in enumerate(v.node().inputs())
+            if self._tensor_of.get(item.debugName()) == old
+        ]
         places = [(node, i) for i in slots] + lists
         if not places:
             raise Unsupported(f"{node.kind()} does not read {old} directly")
@@ -124,7 +138,8 @@ class ScriptHost:
         piece = torch_fragment.convert(fragment, feeds)
         args = tuple(torch.from_numpy(np.array(feeds[v.name])) for v in fragment.inputs)
         with torch.no_grad():
-            traced = torch.jit.freeze(torch.jit.trace(piece, args, check_trace=False).eval(), optimize_numerics=False)
+            made: Any = torch.jit.trace(piece, args, check_trace=False)  # type: ignore[no-untyped-call]
+            traced = torch.jit.freeze(made.eval(), optimize_numerics=False)
         callee = _without_self(traced)
         self.structural = True
         last = _last([v.node() for v in inputs if v.node().kind() != "prim::Param"])
@@ -142,7 +157,12 @@ class ScriptHost:
             if before.debugName() != after.debugName():
                 self.structural = True
                 for use in list(before.uses()):
-                    if use.user.kind() in ("prim::Return", "prim::TupleConstruct", "prim::ListConstruct", "prim::DictConstruct"):
+                    if use.user.kind() in (
+                        "prim::Return",
+                        "prim::TupleConstruct",
+                        "prim::ListConstruct",
+                        "prim::DictConstruct",
+                    ):
                         use.user.replaceInput(use.offset, after)
 
     def finish(self) -> Any:
@@ -200,8 +220,15 @@ def _next(graph: Any, node: Any) -> Any:
     for candidate in graph.nodes():
         if follow:
             return candidate
-        follow = candidate.output().debugName() == node.output().debugName() if candidate.outputsSize() == 1 == node.outputsSize() else (
-            candidate.outputsSize() > 0 and node.outputsSize() > 0 and candidate.outputsAt(0).debugName() == node.outputsAt(0).debugName())
+        follow = (
+            candidate.output().debugName() == node.output().debugName()
+            if candidate.outputsSize() == 1 == node.outputsSize()
+            else (
+                candidate.outputsSize() > 0
+                and node.outputsSize() > 0
+                and candidate.outputsAt(0).debugName() == node.outputsAt(0).debugName()
+            )
+        )
     return graph.return_node()
 
 

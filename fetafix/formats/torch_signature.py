@@ -9,7 +9,16 @@ from typing import Any
 from fetafix.report import TensorInfo
 
 _Shape = tuple[int | str | None, ...] | None
-_PASSING = ("Identity", "OnnxCopyIdentity", "OnnxPadStatic", "OnnxPadDynamic", "ZeroPad2d", "ConstantPad2d", "Dropout", "ReflectionPad2d")
+_PASSING = (
+    "Identity",
+    "OnnxCopyIdentity",
+    "OnnxPadStatic",
+    "OnnxPadDynamic",
+    "ZeroPad2d",
+    "ConstantPad2d",
+    "Dropout",
+    "ReflectionPad2d",
+)
 
 
 def of_graph(gm: Any, shapes: Mapping[str, tuple[int, ...]]) -> list[TensorInfo]:
@@ -26,7 +35,9 @@ def of_graph(gm: Any, shapes: Mapping[str, tuple[int, ...]]) -> list[TensorInfo]
 def of_module(module: Any, shapes: Mapping[str, tuple[int, ...]]) -> list[TensorInfo]:
     """The required arguments of `forward`; the channels of a single input from the first layer."""
     parameters = inspect.signature(module.forward).parameters.values()
-    names = [p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    names = [
+        p.name for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+    ]
     names = names or ["input"]
     first = next((m for m in module.modules() if any(True for _ in m.parameters(recurse=False))), None)
     shape, integer = _layer_input(first) if first is not None and len(names) == 1 else (None, False)
@@ -36,6 +47,7 @@ def of_module(module: Any, shapes: Mapping[str, tuple[int, ...]]) -> list[Tensor
 
 def with_shapes(infos: Sequence[TensorInfo], shapes: Mapping[str, tuple[int, ...]]) -> list[TensorInfo]:
     """The inputs with the shapes that the user gave, by name or "" for the only one."""
+
     def given(info: TensorInfo) -> TensorInfo:
         shape = shapes.get(info.name) or (shapes.get("") if len(infos) == 1 else None)
         return info if shape is None else TensorInfo(name=info.name, dtype=info.dtype, shape=list(shape))

@@ -18,6 +18,7 @@ from fetafix.formats.torch_program import Program, damaged, settled
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights", "params", "ema_state_dict", "state_dict_ema")
 _PARALLEL = "module."
+_TENSORS_ONLY = "a state dict holds tensors only; the layers and their settings live in your code"
 
 
 def open_state_dict(path: Path, options: OpenOptions) -> Program:
@@ -38,11 +39,11 @@ def open_state_dict(path: Path, options: OpenOptions) -> Program:
 
     def save(gm: Any, structural: bool, out: Path) -> None:
         if structural:
-            raise Unsupported("a state dict holds tensors only; the layers live in your code")
+            raise Unsupported(_TENSORS_ONLY)
         _save(container, wrapper, prefix, gm, out, torch_safetensors.is_file(path))
 
     inputs = torch_signature.of_module(module, options.input_shapes)
-    return Program(module, inputs, lambda args: module(*args), graph, save, details)
+    return Program(module, inputs, lambda args: module(*args), graph, save, details, tensors_only=_TENSORS_ONLY)
 
 
 def _read(path: Path, trust: bool) -> Any:
@@ -57,7 +58,9 @@ def _read(path: Path, trust: bool) -> Any:
             raise damaged(path, error) from error
         if trust:
             return torch.load(path, weights_only=False, map_location="cpu")
-        reason = next((line for line in str(error).splitlines() if "Unsupported" in line or "GLOBAL" in line), "it holds objects")
+        reason = next(
+            (line for line in str(error).splitlines() if "Unsupported" in line or "GLOBAL" in line), "it holds objects"
+        )
         raise torch_pickle.refuse(path, f"the checkpoint holds more than tensors ({reason.strip()[:200]})") from error
     except (RuntimeError, EOFError, ValueError, OSError, KeyError) as error:
         raise damaged(path, error) from error
@@ -76,7 +79,9 @@ def unwrap(container: Any, path: Path) -> tuple[str, Mapping[str, Any]]:
     if is_state(container):
         return "", {k: v for k, v in container.items() if isinstance(v, torch.Tensor)}
     keys = ", ".join(map(str, list(container)[:8])) if isinstance(container, Mapping) else type(container).__name__
-    raise UnreadableModel(f"{path}: no state dict in it; expected tensors by name, or one of {', '.join(_WRAPPERS[:4])}; found {keys}")
+    raise UnreadableModel(
+        f"{path}: no state dict in it; expected tensors by name, or one of {', '.join(_WRAPPERS[:4])}; found {keys}"
+    )
 
 
 def _make(arch: str) -> Any:
@@ -91,7 +96,9 @@ def _make(arch: str) -> Any:
     try:
         factory: Callable[[], Any] = getattr(importlib.import_module(name), attribute)
     except (ImportError, AttributeError) as error:
-        raise UsageError(f"--arch {arch}: {error}; it is looked for in the current folder ({here}) and on PYTHONPATH") from error
+        raise UsageError(
+            f"--arch {arch}: {error}; it is looked for in the current folder ({here}) and on PYTHONPATH"
+        ) from error
     try:
         module = factory()
     except Exception as error:  # the user's own code
@@ -116,13 +123,18 @@ def _fill(module: Any, tensors: dict[str, Any], path: Path, arch: str) -> None:
         raise _mismatch(path, arch, "; ".join(shapes[:4]) or str(error)) from error
     missing = [k for k in result.missing_keys if not k.endswith("num_batches_tracked")]
     if missing or result.unexpected_keys:
-        parts = [f"{what}: {', '.join(keys[:6])}{' …' if len(keys) > 6 else ''}"
-                 for what, keys in (("missing", missing), ("unexpected", result.unexpected_keys)) if keys]
+        parts = [
+            f"{what}: {', '.join(keys[:6])}{' …' if len(keys) > 6 else ''}"
+            for what, keys in (("missing", missing), ("unexpected", result.unexpected_keys))
+            if keys
+        ]
         raise _mismatch(path, arch, "; ".join(parts))
 
 
 def _mismatch(path: Path, arch: str, what: str) -> FetafixError:
-    return UnreadableModel(f"{path}: does not fit {arch}: {what}. Check that --arch builds the architecture of this file.")
+    return UnreadableModel(
+        f"{path}: does not fit {arch}: {what}. Check that --arch builds the architecture of this file."
+    )
 
 
 def _save(container: Any, wrapper: str, prefix: str, gm: Any, out: Path, safetensors: bool) -> None:

@@ -21,20 +21,44 @@ from fetafix.formats.torch_pickle import refuse
 
 _NAMESPACES = ("aten", "prims", "torchvision", "quantized_decomposed")
 _TARGET = re.compile(rf"torch\.ops\.(?:{'|'.join(_NAMESPACES)})\.(\w+)\.\w+")
-_FUNCTIONS = frozenset({f"_operator.{n}" for n in
-    "add sub mul truediv floordiv mod neg getitem eq ne lt le gt ge pow and_ or_ not_ pos".split()} | {
-    "math.floor", "math.ceil", "math.trunc", "math.sqrt", "math.pow", "torch.sym_max", "torch.sym_min", "torch.sym_float",
-    "torch.sym_int", "torch.sym_not", "torch.sym_ite", "torch.sym_sum", "torch.sym_sqrt"})
+_OPERATOR_NAMES = "add sub mul truediv floordiv mod neg getitem eq ne lt le gt ge pow and_ or_ not_ pos"
+_SIZE_FUNCTIONS = """math.floor math.ceil math.trunc math.sqrt math.pow torch.sym_max torch.sym_min torch.sym_float
+torch.sym_int torch.sym_not torch.sym_ite torch.sym_sum torch.sym_sqrt"""
+_FUNCTIONS = frozenset([*(f"_operator.{n}" for n in _OPERATOR_NAMES.split()), *_SIZE_FUNCTIONS.split()])
 _FILE_OPERATORS = ("save", "from_file", "load", "_save_parameters", "_load_parameters", "wait", "fork", "system")
-_SYMBOLIC = frozenset("""Symbol Integer Rational Float FloorDiv ModularIndexing Where PythonMod Mod CleanDiv CeilToInt FloorToInt
-CeilDiv LShift RShift PowByNatural FloatPow FloatTrueDiv IntTrueDiv TruncToFloat TruncToInt RoundToInt RoundDecimal ToFloat
-Identity Max Min Eq Ne Lt Le Gt Ge And Or Not Mul Add Pow true false oo int_oo zoo IsNonOverlappingAndDenseIndicator
-StrictLessThan LessThan StrictGreaterThan GreaterThan Equality Unequality""".split())
+_SYMBOLIC_NAMES = """Symbol Integer Rational Float FloorDiv ModularIndexing Where PythonMod Mod CleanDiv CeilToInt
+FloorToInt CeilDiv LShift RShift PowByNatural FloatPow FloatTrueDiv IntTrueDiv TruncToFloat TruncToInt RoundToInt
+RoundDecimal ToFloat Identity Max Min Eq Ne Lt Le Gt Ge And Or Not Mul Add Pow true false oo int_oo zoo
+IsNonOverlappingAndDenseIndicator StrictLessThan LessThan StrictGreaterThan GreaterThan Equality Unequality"""
+_SYMBOLIC = frozenset(_SYMBOLIC_NAMES.split())
 _SYMBOL = re.compile(r"[a-z]{1,3}\d+")
-_EXPRESSION = (ast.Expression, ast.BinOp, ast.UnaryOp, ast.Compare, ast.BoolOp, ast.Call, ast.Name, ast.Constant, ast.Load,
-               ast.keyword, ast.operator, ast.unaryop, ast.cmpop, ast.boolop)
-_TREES = frozenset({None, "builtins.tuple", "builtins.list", "builtins.dict", "collections.OrderedDict",
-                    "torch.fx.immutable_collections.immutable_list", "torch.fx.immutable_collections.immutable_dict"})
+_EXPRESSION = (
+    ast.Expression,
+    ast.BinOp,
+    ast.UnaryOp,
+    ast.Compare,
+    ast.BoolOp,
+    ast.Call,
+    ast.Name,
+    ast.Constant,
+    ast.Load,
+    ast.keyword,
+    ast.operator,
+    ast.unaryop,
+    ast.cmpop,
+    ast.boolop,
+)
+_TREES = frozenset(
+    {
+        None,
+        "builtins.tuple",
+        "builtins.list",
+        "builtins.dict",
+        "collections.OrderedDict",
+        "torch.fx.immutable_collections.immutable_list",
+        "torch.fx.immutable_collections.immutable_dict",
+    }
+)
 
 
 def examine_export(path: Path) -> None:
@@ -52,7 +76,9 @@ def examine_export(path: Path) -> None:
 
 def _examine_members(members: dict[str, str], archive: zipfile.ZipFile, path: Path) -> None:
     if not any(m.startswith("models/") for m in members):
-        raise UnreadableModel(f"{path}: an exported program of an old format; load it with its PyTorch and save it again")
+        raise UnreadableModel(
+            f"{path}: an exported program of an old format; load it with its PyTorch and save it again"
+        )
     for member, name in members.items():
         if "aotinductor" in member or member.endswith((".so", ".dll", ".cubin")):
             raise refuse(path, f"it holds compiled code ({member})")
@@ -130,8 +156,23 @@ def _examine_guard(text: str, path: Path) -> None:
     """Guards compare sizes and constants of the inputs: L['x'].size()[0] <= 8."""
     for node in ast.walk(_parsed(text, path)):
         plain = isinstance(node, (*_EXPRESSION, ast.Subscript, ast.Attribute, ast.List, ast.Tuple))
-        named = isinstance(node, ast.Name) and node.id not in {"L", "torch", "math", "isinstance", "len", "int", "float"}
-        method = isinstance(node, ast.Attribute) and node.attr not in {"size", "dim", "isnan", "inf", "sym_min", "sym_max"}
+        named = isinstance(node, ast.Name) and node.id not in {
+            "L",
+            "torch",
+            "math",
+            "isinstance",
+            "len",
+            "int",
+            "float",
+        }
+        method = isinstance(node, ast.Attribute) and node.attr not in {
+            "size",
+            "dim",
+            "isnan",
+            "inf",
+            "sym_min",
+            "sym_max",
+        }
         if not plain or named or method:
             raise refuse(path, f"it holds the guard {text[:80]!r}, which is no comparison of sizes")
 
@@ -155,7 +196,7 @@ _SCRIPT_FILE_OPERATOR = re.compile(rf"\b(?:torch|ops\.\w+|aten|prim)\.({'|'.join
 
 
 def examine_script(path: Path) -> None:
-    """Raises UntrustedModel where TorchScript code touches files; `load` in the archive itself cannot reach Python."""
+    """Raises UntrustedModel where TorchScript code touches files; it cannot reach Python by itself."""
     try:
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
@@ -165,5 +206,3 @@ def examine_script(path: Path) -> None:
                         raise refuse(path, f"its TorchScript code calls {found.group(0)[:-1]} ({name})")
     except zipfile.BadZipFile as error:
         raise UnreadableModel(f"{path}: damaged TorchScript archive: {error}") from error
-
-

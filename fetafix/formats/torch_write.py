@@ -1,8 +1,8 @@
 """Write a graph edit natively: keep every native layer that still does its part, change only what differs.
 
-Before and after are ONNX graphs; a *host* is the native graph (torch.fx, TorchScript) whose values are known to be certain
-tensors of the before graph (`host.tensors`). Going through the after graph in order, each such tensor is obtained in the
-cheapest way that is right:
+Before and after are ONNX graphs; a *host* is the native graph (torch.fx, TorchScript) whose values are known to be
+certain tensors of the before graph (`host.tensors`). Going through the after graph in order, each such tensor is
+obtained in the cheapest way that is right:
 
 1. the native layer still computes it: kept, with inputs rewired, parameters and arguments set where those differ;
 2. otherwise the ONNX nodes that compute it now are converted to PyTorch and take its place.
@@ -132,7 +132,7 @@ class _Transfer:
         try:
             return self._host.splice(fragment, inputs, feeds)
         except Unsupported as reason:
-            raise Unsupported("; ".join(r for r in (refusal, str(reason)) if r)) from reason
+            raise Unsupported("; ".join(dict.fromkeys(r for r in (refusal, str(reason)) if r))) from reason
 
     def _match(self, after: str, before: str, changes: Changes) -> bool:
         """Whether the unit that made `before` makes `after` now, up to wires, constants and attributes (noted down)."""
@@ -213,7 +213,12 @@ def _origins(before: Graph, after: Graph) -> dict[str, str]:
     keyed = {n.key: n for n in before.nodes}
     origin: dict[str, str] = {name: name for name in after.input_names}
     taken: set[int] = set()
-    for find in (lambda n: same.get(id(n)), lambda n: shared.get(id(n.attrs)), lambda n: keyed.get(n.key)):
+    finders: tuple[Callable[[Node], Node | None], ...] = (
+        lambda n: same.get(id(n)),
+        lambda n: shared.get(id(n.attrs)),
+        lambda n: keyed.get(n.key),
+    )
+    for find in finders:
         for node in after.nodes:
             twin = find(node)
             if twin is None or node.key in origin or id(twin) in taken or twin.op != node.op:
