@@ -17,7 +17,7 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
     ("__main__", "demo", "bench"),
     ("cli",),
     ("render",),
-    ("api", "inject"),
+    ("api", "operation", "inject"),
     ("session", "repair", "localize", "treat", "heal", "findings", "judging", "drawing", "probing",
      "workbench", "options"),
     ("faults",),

@@ -17,6 +17,7 @@ _COLOURS = {
 }
 _STATUS = {"kept": "green", "unsupported": "yellow", "rejected": "dim"}
 _LABEL = 12
+_MISMATCHES = 10
 
 
 def render(report: Report, verbose: bool = False, colour: bool = False, quiet: bool = False) -> str:
@@ -48,7 +49,9 @@ def _models(report: Report, verbose: bool) -> Iterator[str]:
             yield from _row("", f"inputs {_tensors(model.inputs)}; outputs {_tensors(model.outputs)}")
     s = report.samples
     if s.search or s.heldout or s.origin:
-        counts = f"{s.search} to search with, {s.heldout} held out" if s.heldout else plural(s.search, "sample")
+        counts = f"{s.search} to search with, {s.heldout} held out"
+        if report.command == "check" or not s.heldout:
+            counts = str(s.search + s.heldout)
         rounds = f", {plural(s.rounds, 'round')}" if s.rounds > 1 else ""
         early = ", stopped early: decided" if s.stopped_early else ""
         origin = f", from {s.origin}" if s.origin else ""
@@ -88,7 +91,9 @@ def _agreement(report: Report, verbose: bool) -> Iterator[str]:
         for output in last.outputs:
             yield from _row("output", _output(output))
     if verbose and last.mismatches:
-        yield from _row("differ", "; ".join(last.mismatches))
+        more = len(last.mismatches) - _MISMATCHES
+        shown = [*last.mismatches[:_MISMATCHES], *([f"and {more} more"] if more > 0 else [])]
+        yield from _row("differ", "; ".join(shown))
 
 
 def _change(words: Callable[[Agreement], str], before: Agreement, after: Agreement | None) -> str:
@@ -161,17 +166,17 @@ def _repairs(report: Report, paint: Style, verbose: bool) -> Iterator[str]:
     more = "" if len(shown) == len(report.repairs) else " (-v shows all)"
     yield paint(f"{tried} tried, {kept} kept", "bold") + more
     for repair in shown:
-        yield from _repair(repair, paint)
+        yield from _repair(repair, paint, verbose)
 
 
-def _repair(repair: Repair, paint: Style) -> Iterator[str]:
+def _repair(repair: Repair, paint: Style, verbose: bool) -> Iterator[str]:
     status = paint(f"{repair.status:<{_LABEL}}", _STATUS.get(repair.status, ""))
     figures = "" if repair.before is None else f": error {number(repair.before)} → {number(repair.after)}"
     yield f"  {status}{repair.code}{figures}"
     yield f"{'':{_LABEL + 2}}at {repair.target_layer or 'the interface'}"
     for edit in repair.edits:
         yield from wrap(edit_text(edit), _LABEL + 4, " " * (_LABEL + 2))
-    if repair.why:
+    if repair.why and (verbose or repair.status != "kept"):
         yield from wrap(repair.why, _LABEL + 2)
 
 

@@ -51,7 +51,8 @@ FINDINGS = [
 ]
 REPAIRS = [
     Repair(code="lh-dilation", target_layer=LONG, status="kept", before=0.81, after=1.2e-7, id="a1",
-           edits=[{"kind": "set_attribute", "description": f"{LONG}: set dilations = (2, 2)"}], why="heals the segment"),
+           edits=[{"kind": "set_attribute", "description": f"{LONG}: set dilations = (2, 2)"}],
+           why="heals the segment"),
     Repair(code="wb-bias", target_layer="fc", status="rejected", before=0.2, after=0.2, id="a2",
            edits=[{"kind": "set_input", "node": "fc", "slot": 2}], why="does not lower the error"),
     Repair(code="pp-range", status="unsupported", id="a3", why="the format holds no preprocessing"),
