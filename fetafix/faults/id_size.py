@@ -38,11 +38,14 @@ CODE = "id-size"
 
 def _resized(ours: tuple[Dim, ...], theirs: tuple[Dim, ...]) -> tuple[tuple[int, ...], tuple[Dim, ...]] | None:
     """(perm, shape to declare) where the target's image shape has the source's channels and other extents."""
-    for perm, channel in (((0, 1, 2, 3), 1), ((0, 1, 2, 3), 3), (NHWC, 3), (NCHW, 1)):
+    for perm, channel in (((0, 1, 2, 3), 1), (NHWC, 3), (NCHW, 1), ((0, 1, 2, 3), 3)):
         wanted = tuple(theirs[p] for p in perm)
         extents = [i for i in (1, 2, 3) if i != channel]
+        if ours[1:] == wanted[1:]:
+            return None
         known = all(isinstance(s[i], int) for s in (ours, wanted) for i in (1, 2, 3))
-        if known and ours[channel] == wanted[channel] and any(ours[i] != wanted[i] for i in extents):
+        images = known and ours[channel] == wanted[channel] and ours[channel] in (1, 3, 4)
+        if images and any(ours[i] != wanted[i] for i in extents):
             return perm, (ours[0], *wanted[1:])
     return None
 

@@ -137,7 +137,8 @@ def broken(fault: FaultType, graph: Graph, seed: int) -> tuple[Graph, Sequence[E
 
 def claims(site: Site, faults: Sequence[FaultType]) -> list[tuple[FaultType, Suspicion]]:
     """All suspicions about a site, the most confident first."""
-    found = [(f, s) for f in faults for s in f.detect(site)]
+    scope = "segment" if isinstance(site, Segment) else "interface"
+    found = [(f, s) for f in faults if f.scope in (scope, "both") for s in f.detect(site)]
     return sorted(found, key=lambda c: -c[1].confidence)
 
 
