@@ -22,7 +22,7 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
      "workbench", "options"),
     ("faults",),
     ("judge", "graph", "inputs"),
-    ("parallel", "worker", "feeding", "channel"),
+    ("parallel", "pending", "worker", "feeding", "channel"),
     ("formats",),
     ("graph.proto", "graph.evaluate"),
     ("plan", "edit_data", "edits"),

@@ -350,7 +350,7 @@ def test_lift_and_write(tmp_path):
 
 
 def test_a_parent_that_dies_during_a_write_leaves_nothing(tmp_path):
-    size = 3 << 29
+    size = 1 << 30
     with (tmp_path / "big.bin").open("wb") as file:
         file.truncate(size)  # sparse, but copied in full: the write takes a while
     model = zoo.relu()

@@ -59,7 +59,7 @@ def _tensorflow(path: Path) -> str | None:
             number, wire, start, end = next(walk)
             if (number, wire, start) == (1, VARINT, 1):
                 second = next(walk, (0, 0, 0, 0))
-                return "a TensorFlow SavedModel's graph; give its folder" if second[:2] == (2, BYTES) else None
+                return "a TensorFlow SavedModel's graph" if second[:2] == (2, BYTES) else None
             if (number, wire) != (1, BYTES):
                 return None
             inner = [(n, w, bytes(data[a:b])) for n, w, a, b in fields(data, start, end) if w == BYTES][:2]

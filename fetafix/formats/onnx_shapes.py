@@ -52,7 +52,8 @@ def reconcile(model: onnx.ModelProto, after: Graph, tainted: set[str]) -> None:
     outputs = [_copy(declared[n]) if n in declared else onnx.ValueInfoProto(name=n) for n in after.output_names]
     del graph.output[:]
     graph.output.extend(outputs)
-    stale = [i for i, v in enumerate(graph.value_info) if v.name in tainted or v.name not in after.producers]
+    known = after.producers.keys() | after.initializers.keys()  # some exporters declare constants too
+    stale = [i for i, v in enumerate(graph.value_info) if v.name in tainted or v.name not in known]
     if not stale and not tainted.intersection(after.output_names) and all(o.HasField("type") for o in graph.output):
         return
     types = inferred(model, shapes=False)

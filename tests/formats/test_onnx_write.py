@@ -119,6 +119,7 @@ def test_shared_tensor_keeps_its_value_for_others(tmp_path):
 
 def test_unused_parts_of_the_original_stay(tmp_path):
     model = zoo.classifier()
+    model.graph.value_info.append(helper.make_tensor_value_info("fc.weight", TensorProto.FLOAT, [5, 256]))
     model.graph.node.append(helper.make_node("Neg", ["r"], ["nobody"], "/dead"))
     model.graph.initializer.append(numpy_helper.from_array(np.ones(2, np.float32), "unused"))
     after = write(zoo.save(model, tmp_path / "m.onnx"), [SetInput("c", 2, np.zeros(4, np.float32))])

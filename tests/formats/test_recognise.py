@@ -40,7 +40,7 @@ def test_onnx_whatever_its_name(tmp_path):
         (zipped("metadata.json", "config.json", "model.weights.h5"), "Keras 3 archive"),
         (b"\x1c\x00\x00\x00TFL3" + bytes(50), "TensorFlow Lite model"),
         (graphdef(), "TensorFlow GraphDef"),
-        (b"\x08\x01\x12\x05hello", "SavedModel's graph; give its folder"),
+        (b"\x08\x01\x12\x05hello", "SavedModel's graph, which this version cannot open"),
         (b"\x93NUMPY\x01\x00", "numpy array; give it as --data"),
         (zipped("x.npy"), "numpy archive"),
         (zipped("inner.onnx"), "unpack it, and give inner.onnx"),
