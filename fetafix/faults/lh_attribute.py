@@ -26,7 +26,8 @@ import numpy as np
 
 from fetafix.edits import Edit
 from fetafix.faults.base import FaultType, Suspicion
-from fetafix.graph.attributes import assign, canonical
+from fetafix.graph.attributes import canonical
+from fetafix.graph.compare import assign
 from fetafix.graph.segment import Segment
 from fetafix.graph.settings import Setting, settings
 from fetafix.ir import Graph

@@ -25,9 +25,10 @@ import numpy as np
 
 from fetafix.edits import Edit, SetAttribute, SetInput, SetOperator, fresh
 from fetafix.faults.base import FaultType, Suspicion
-from fetafix.graph.attributes import canonical, twins
+from fetafix.graph.attributes import canonical
 from fetafix.graph.segment import Segment
 from fetafix.graph.settings import settings
+from fetafix.graph.twins import twins
 from fetafix.graph.weights import close
 from fetafix.ir import Array, Graph, Node
 

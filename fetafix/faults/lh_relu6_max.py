@@ -25,7 +25,8 @@ import numpy as np
 
 from fetafix.edits import Edit, SetOperator, fresh
 from fetafix.faults.base import FaultType, Suspicion
-from fetafix.graph.attributes import assign, canonical, version
+from fetafix.graph.attributes import canonical, version
+from fetafix.graph.compare import assign
 from fetafix.graph.segment import Segment
 from fetafix.graph.settings import Setting, settings
 from fetafix.ir import Array, Graph

@@ -26,7 +26,9 @@ import numpy as np
 
 from fetafix.edits import Edit
 from fetafix.faults.base import FaultType, Suspicion
-from fetafix.graph.attributes import SPATIAL, assign, canonical, keeps_shape
+from fetafix.graph.attributes import canonical
+from fetafix.graph.compare import assign, keeps_shape
+from fetafix.graph.kernels import SPATIAL
 from fetafix.graph.segment import Segment
 from fetafix.graph.settings import settings
 from fetafix.ir import Graph, Node

@@ -26,8 +26,9 @@ import numpy as np
 from fetafix.edits import Edit, Rewire
 from fetafix.errors import FetafixError
 from fetafix.faults.base import FaultType, Suspicion
-from fetafix.graph.attributes import canonical, layout, shape, twins
+from fetafix.graph.attributes import canonical, shape
 from fetafix.graph.segment import Segment, relative_error
+from fetafix.graph.twins import layout, twins
 from fetafix.ir import Graph, Node
 
 CODE = "tss-concat-order"

@@ -101,7 +101,7 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
         if node.op == "Transpose" and not flattened:  # before a Flatten it is tss-flatten-order
             old = canonical(node, graph)["perm"]
             places += [[SetAttribute(node.key, "perm", p)] for p in _perms(dims, out) if p != old]
-            if dims == out:
+            if dims == out and old in _perms(dims):
                 places.append([RemoveNode(node.key)])
         elif len(dims) == 4 and node.op in ("Conv", "MaxPool", "AveragePool") and node.input(0) in graph.producers:
             places += [[_transpose(node.input(0), p, ((node.key, 0),))] for p in _perms(dims) if p[0] == 0]

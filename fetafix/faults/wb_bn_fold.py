@@ -1,8 +1,7 @@
 """A BatchNormalization was folded into the layer before it, wrongly.
 
 *What goes wrong*
-The right fold is W' = W·γ/√(σ²+ε), b' = β + (b−μ)·γ/√(σ²+ε). Converters skip the layer's own bias, use another
-framework's ε, take σ² for σ, or drop γ, β or μ.
+The right fold is W' = W·γ/√(σ²+ε), b' = β + (b−μ)·γ/√(σ²+ε). Converters skip b, γ, β or μ, use another ε, or σ² for σ.
 
 *How it shows*
 The source has layer + BatchNormalization, the target the layer alone, and its weight and bias are what one of these
@@ -34,6 +33,7 @@ from fetafix.graph.weights import close
 from fetafix.ir import Array, Graph, Node
 
 CODE = "wb-bn-fold"
+_DROPPED = "it was dropped instead of folded"
 _EPSILONS = (1e-5, 1e-3, 1e-12, 1e-4, 1e-2)
 
 
@@ -70,7 +70,7 @@ def misfolds(chain: Chain) -> dict[str, Folded]:
         "the weight was not folded": made(np.ones_like(right), beta + (bias - mean) * right),
         "σ² was taken for σ": proper(gamma / (var + epsilon)),
         "γ was skipped": proper(1 / np.sqrt(var + epsilon)),
-        "it was dropped instead of folded": start,
+        _DROPPED: start,
     }
 
 
@@ -80,10 +80,10 @@ def _explanation(pair: Pair) -> str | None:
     if both is None or _batchnorm(pair.source) is None or _batchnorm(pair.target) is not None:
         return None
     ours, right = both
-    if close(ours.weight, right.weight) and close(ours.bias, right.bias):
+    if ours.equals(right):
         return None
     fitting = ((how, w) for how, wrong in misfolds(pair.source).items() if (w := wrong.like(ours)) is not None)
-    return next((how for how, w in fitting if close(ours.weight, w.weight) and close(ours.bias, w.bias)), None)
+    return next((how for how, w in fitting if ours.equals(w)), None)
 
 
 def detect(segment: Segment) -> Iterator[Suspicion]:
@@ -108,8 +108,8 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
         head, right, batchnorm = chain.head, chain.folded, _batchnorm(chain)
         if head is None or right is None or batchnorm is None or head.op not in ("Conv", "ConvTranspose"):
             continue
-        places += [(head, batchnorm, wrong) for wrong in misfolds(chain).values()
-                   if not (close(wrong.weight, right.weight, 1e-3) and close(wrong.bias, right.bias, 1e-3))]
+        places += [(head, batchnorm, wrong) for how, wrong in misfolds(chain).items() if how != _DROPPED
+                   and not (close(wrong.weight, right.weight, 1e-3) and close(wrong.bias, right.bias, 1e-3))]
     if not places:
         return None
     head, batchnorm, wrong = places[int(rng.integers(len(places)))]

@@ -26,7 +26,7 @@ import numpy as np
 
 from fetafix.edits import Edit, SetInput, apply
 from fetafix.faults.base import FaultType, Suspicion
-from fetafix.graph.fold import BN_BIAS, BN_MEAN, BN_SCALE, BN_VAR, Chain, Folded
+from fetafix.graph.fold import BN_BIAS, BN_MEAN, BN_SCALE, BN_VAR, Chain, Folded, follow
 from fetafix.graph.parameters import Pair, pairs
 from fetafix.graph.segment import Segment
 from fetafix.graph.weights import close
@@ -56,23 +56,30 @@ def _edits(node: Node, old: Sequence[Array], new: Sequence[Array]) -> list[Edit]
     return [SetInput(node.key, s, b.astype(a.dtype)) for s, a, b in zip(_SLOTS, old, new, strict=True) if b is not a]
 
 
-def _equal(ours: Folded, theirs: Folded) -> bool:
-    return close(ours.weight, theirs.weight) and close(ours.bias, theirs.bias)
+def _makes(nodes: tuple[Node, ...], graph: Graph, start: Folded | None, wanted: Folded) -> bool:
+    """Whether a chain that begins with `start` is `wanted`; the large weight is looked at last."""
+    if start is None:
+        made = Chain(nodes, graph).folded
+        return made is not None and made.equals(wanted)
+    tail = follow(Folded("affine", np.ones_like(start.bias), np.zeros_like(start.bias)), nodes, graph)
+    if tail is None or not close(start.bias * tail.weight + tail.bias, wanted.bias):
+        return False
+    return close(start.weight * start.spread(tail.weight), wanted.weight)
 
 
 def _explanation(pair: Pair, node: Node) -> tuple[str, list[Edit]] | None:
     """The rearrangement after which the target's chain is the source's."""
     graph, both = pair.target.graph, pair.folded
     vectors = [v for s in _SLOTS if (v := graph.constant(node, s)) is not None]
-    if both is None or len(vectors) != 4 or _equal(*both):
+    start = Chain(pair.target.nodes[:1], graph).folded if pair.target.head is not None else None
+    if both is None or len(vectors) != 4 or both[0].equals(both[1]):
         return None
     for how, new in _rearranged(vectors):
         if not np.isfinite(new[3]).all() or np.min(new[3]) < 0:
             continue
-        edits = _edits(node, vectors, new)
-        changed = apply(graph, edits)
-        made = Chain(tuple(changed.producers[n.key] for n in pair.target.nodes), changed).folded
-        if made is not None and _equal(made, both[1]):
+        changed = apply(graph, edits := _edits(node, vectors, new))
+        nodes = tuple(changed.producers[n.key] for n in pair.target.nodes)
+        if _makes(nodes, changed, start, both[1]):
             return how, edits
     return None
 

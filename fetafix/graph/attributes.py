@@ -5,34 +5,22 @@ the node's own opset, `auto_pad` becomes explicit pads by the known shapes, and 
 attributes and newer ones as inputs (Clip bounds, Pad amounts, axes) appear under one name. Settings that cannot matter
 are normalised away: a dilation of a one-wide kernel, `ceil_mode` where the extents divide, `count_include_pad` without
 pads, `nearest_mode` of a linear Resize, `pytorch_half_pixel` where no output is one pixel wide.
-
-`differences` compares two nodes attribute by attribute, axes through the layout permutation; `assign` is the way back:
-edits that give a node canonical values in the form its own operator version wants.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import onnx
 
-from fetafix.edits import Edit, RemoveNode, SetAttribute, SetInput
-from fetafix.graph.twins import layout, twins
+from fetafix.graph.kernels import SPATIAL, Values, explicit_pads, normalised_pooling
 from fetafix.ir import Body, Graph, Node
 
-__all__ = [
-    "SPATIAL", "assign", "canonical", "defaults", "differences", "layout", "same", "shape", "through", "twins",
-    "version",
-]
-
-Values = dict[str, Any]
-
-SPATIAL = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "ConvInteger", "QLinearConv"})
-_PER_AXIS = frozenset({
+PER_AXIS = frozenset({
     "Concat", "Gather", "GatherElements", "Split", "ArgMax", "ArgMin", "Softmax", "LogSoftmax", "Hardmax", "CumSum",
     "LayerNormalization", "OneHot", "LpNormalization", "ScatterElements", "Compress", "QuantizeLinear",
     "DequantizeLinear",
@@ -41,8 +29,6 @@ _REDUCTIONS = tuple(
     f"Reduce{k}" for k in ("Mean", "Sum", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")
 )
 _INERT = frozenset({"momentum", "storage_order", "consumed_inputs", "is_test", "stash_type", "num_outputs"})
-_AS_INPUT = {"Squeeze": (13, 1), "Unsqueeze": (13, 1), "ReduceSum": (13, 1)}
-_REDUCE_AS_INPUT = 18
 
 
 @lru_cache(maxsize=512)
@@ -106,12 +92,12 @@ def _spatial(node: Node, graph: Graph, values: Values) -> Values:
     values |= {"kernel_shape": kernel, "strides": strides, "dilations": dilations}
     if node.op == "ConvTranspose":
         values["output_padding"] = tuple(values.get("output_padding") or (0,) * n)
-    pads = _explicit_pads(node, values, source, out)
+    pads = explicit_pads(node.op, values, source, out)
     if pads is not None:
         values["pads"] = pads
         values.pop("auto_pad", None)
         values.pop("output_shape", None)
-    values = _normalised_pooling(values, source)
+    values = normalised_pooling(values, source)
     extra = absorbed(node, graph)
     if extra is not None and pads is not None:
         if "count_include_pad" in values:
@@ -137,45 +123,6 @@ def absorbed(node: Node, graph: Graph) -> tuple[int, ...] | None:
     if node.op == "AveragePool" and any(node.attrs.get("pads", ())) and not node.attrs.get("count_include_pad"):  # type: ignore[arg-type]
         return None
     return (*pads[2:rank], *pads[rank + 2:])
-
-
-def _explicit_pads(
-    node: Node, values: Values, source: tuple[int, ...] | None, out: tuple[int, ...] | None
-) -> tuple[int, ...] | None:
-    """Pads (begin…, end…) of a kernel operator; formulas of the ONNX operator documentation; None where shapes lack."""
-    kernel, strides, dilations = values["kernel_shape"], values["strides"], values["dilations"]
-    auto, n = values.get("auto_pad", "NOTSET"), len(kernel)
-    if auto == "VALID":
-        return (0,) * (2 * n)
-    transposed = node.op == "ConvTranspose"
-    if auto == "NOTSET" and not (transposed and values.get("output_shape")):
-        return tuple(values.get("pads") or (0,) * (2 * n))
-    if source is None or out is None:
-        return None
-    begin, end = [], []
-    for i in range(n):
-        extent, size, made = (kernel[i] - 1) * dilations[i] + 1, source[2 + i], out[2 + i]
-        if transposed:
-            total = max(strides[i] * (size - 1) + values["output_padding"][i] + extent - made, 0)
-        else:
-            total = max((math.ceil(size / strides[i]) - 1) * strides[i] + extent - size, 0)
-        small, large = total // 2, total - total // 2
-        first_small = auto == "SAME_UPPER"
-        begin.append(small if first_small else large)
-        end.append(large if first_small else small)
-    return (*begin, *end)
-
-
-def _normalised_pooling(values: Values, source: tuple[int, ...] | None) -> Values:
-    """Switch off what cannot matter: ceil_mode where extents divide, count_include_pad without pads."""
-    pads, kernel = values.get("pads"), values["kernel_shape"]
-    if pads is not None and values.get("ceil_mode") and source is not None:
-        n, dilations = len(kernel), values["dilations"]
-        room = [source[2 + i] + pads[i] + pads[n + i] - (kernel[i] - 1) * dilations[i] - 1 for i in range(n)]
-        values["ceil_mode"] = int(any(r % s for r, s in zip(room, values["strides"], strict=True)))
-    if pads is not None and not any(pads) and not values.get("ceil_mode") and "count_include_pad" in values:
-        values["count_include_pad"] = 0
-    return values
 
 
 # ---------------------------------------------------------------- attributes that became inputs
@@ -315,134 +262,9 @@ def _gemm(node: Node, graph: Graph, values: Values) -> Values:
 
 _SPECIAL: dict[str, Callable[[Node, Graph, Values], Values]] = {
     **dict.fromkeys(SPATIAL, _spatial),
-    **dict.fromkeys(_PER_AXIS, _axis),
+    **dict.fromkeys(PER_AXIS, _axis),
     **dict.fromkeys(("Squeeze", "Unsqueeze"), _axes),
     **dict.fromkeys(_REDUCTIONS, _axes),
     "Clip": _clip, "Relu": _clip, "Pad": _pad, "Reshape": _reshape, "Transpose": _transpose, "Flatten": _axis,
     "Resize": _resize, "Upsample": _resize, "BatchNormalization": _batchnorm, "Gemm": _gemm,
 }
-
-
-# ---------------------------------------------------------------- comparing and setting
-
-
-def same(a: Any, b: Any) -> bool:
-    """Whether two attribute values mean the same; floats up to float32 rounding."""
-    if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return bool(np.array_equal(np.asarray(a), np.asarray(b)))
-    if isinstance(a, tuple) and isinstance(b, tuple):
-        return len(a) == len(b) and all(same(x, y) for x, y in zip(a, b, strict=True))
-    if isinstance(a, float) or isinstance(b, float):
-        numbers = isinstance(a, int | float) and isinstance(b, int | float)
-        return numbers and (a == b or math.isclose(a, b, rel_tol=1e-6))
-    return bool(a == b)
-
-
-def through(name: str, value: Any, op: str, perm: Sequence[int]) -> Any:
-    """A source attribute value in the layout of a target that holds source.transpose(perm)."""
-    rank = len(perm)
-    if name == "axis" and isinstance(value, int) and op in _PER_AXIS and 0 <= value < rank:
-        return list(perm).index(value)
-    if name == "axes" and op != "Unsqueeze" and all(0 <= a < rank for a in value):
-        return tuple(sorted(list(perm).index(a) for a in value))
-    if name == "pads" and op == "Pad" and len(value) == 2 * rank:
-        return (*(value[p] for p in perm), *(value[rank + p] for p in perm))
-    if name == "scales" and len(value) == rank:
-        return tuple(value[p] for p in perm)
-    return value
-
-
-def differences(
-    target: Node, source: Node, target_graph: Graph, source_graph: Graph, perm: Sequence[int] | None = None
-) -> dict[str, tuple[Any, Any]]:
-    """Canonical attributes in which two nodes differ: name → (target's value, source's value in the target's layout).
-
-    `perm` says that the target's tensor is the source's, transposed by it. What only one side has pairs with None.
-    """
-    theirs = canonical(source, source_graph)
-    if perm is not None:
-        theirs = {k: through(k, v, source.op, perm) for k, v in theirs.items()}
-    ours = canonical(target, target_graph)
-    names = dict.fromkeys((*ours, *theirs))
-    return {n: (ours.get(n), theirs.get(n)) for n in names if not same(ours.get(n), theirs.get(n))}
-
-
-def assign(node: Node, graph: Graph, values: Mapping[str, Any]) -> list[Edit]:
-    """Edits that give a node canonical attribute values, as attributes or inputs, whichever its version wants.
-
-    Returns [] where the node's operator version cannot express a value.
-    """
-    edits: list[Edit] = []
-    for name, value in values.items():
-        made = _assign(node, graph, name, value)
-        if made is None:
-            return []
-        edits.extend(made)
-    return edits
-
-
-def _assign(node: Node, graph: Graph, name: str, value: Any) -> list[Edit] | None:
-    opset, key = version(graph, node), node.key
-    if node.op == "Relu" or name in ("flattened", "shape"):
-        return None
-    if node.op == "Clip" and name in ("min", "max"):
-        return _assign_bound(node, graph, name, value)
-    if node.op == "Pad" and name in ("pads", "value") and opset >= 11:
-        fill = graph.constant(node, 2)
-        dtype = np.float32 if fill is None else fill.dtype
-        if name == "value":
-            return [SetInput(key, 2, np.asarray(value, dtype))]
-        drop: list[Edit] = [SetInput(key, 3, None)] if node.input(3) else []
-        return [SetInput(key, 1, np.asarray(value, np.int64)), *drop]
-    if name == "axes" and opset >= _AS_INPUT.get(node.op, (_REDUCE_AS_INPUT, 1))[0]:
-        return [SetInput(key, 1, np.asarray(value, np.int64))]
-    if node.op in ("Resize", "Upsample"):
-        if node.op == "Upsample" or opset < 11 or name == "scales":
-            return None
-        return [SetAttribute(key, name, value)]
-    if name == "pads" and node.op in SPATIAL:
-        return _assign_pads(node, graph, value)
-    return [SetAttribute(key, name, value)]
-
-
-def _assign_pads(node: Node, graph: Graph, pads: tuple[int, ...] | None) -> list[Edit] | None:
-    if pads is None:
-        return None
-    extra = absorbed(node, graph) or (0,) * len(pads)
-    own = tuple(p - e for p, e in zip(pads, extra, strict=True))
-    edits: list[Edit] = [SetAttribute(node.key, "auto_pad", None)] if "auto_pad" in node.attrs else []
-    if min(own) >= 0:
-        return [*edits, SetAttribute(node.key, "pads", own)]
-    if len(graph.consumers[node.input(0)]) > 1:
-        return None
-    return [RemoveNode(node.input(0)), *edits, SetAttribute(node.key, "pads", pads)]
-
-
-def _assign_bound(node: Node, graph: Graph, name: str, value: float | None) -> list[Edit]:
-    unbounded = value is None or math.isinf(value)
-    if version(graph, node) < 11:
-        return [SetAttribute(node.key, name, None if unbounded else value)]
-    slot = 1 if name == "min" else 2
-    if unbounded:
-        return [SetInput(node.key, slot, None)]
-    kept = graph.constant(node, 3 - slot)
-    return [SetInput(node.key, slot, np.asarray(value, np.float32 if kept is None else kept.dtype))]
-
-
-def extent(size: int, kernel: int, stride: int, dilation: int, padding: int) -> int:
-    """Output size of a kernel along one axis, rounded down; `padding` is begin + end."""
-    return (size + padding - (kernel - 1) * dilation - 1) // stride + 1
-
-
-def keeps_shape(node: Node, graph: Graph, **changed: Any) -> bool:
-    """Whether a convolution or pooling makes the same output size with some canonical values changed."""
-    old, dims = canonical(node, graph), shape(graph, node.input(0))
-    new = {**old, **changed}
-    if dims is None or "pads" not in old or node.op == "ConvTranspose" or old.get("ceil_mode"):
-        return False
-    n = len(old["kernel_shape"])
-    sizes = [
-        [extent(dims[2 + i], v["kernel_shape"][i], v["strides"][i], v["dilations"][i], v["pads"][i] + v["pads"][n + i])
-         for i in range(n)] for v in (old, new)
-    ]
-    return sizes[0] == sizes[1]

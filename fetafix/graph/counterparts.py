@@ -1,4 +1,4 @@
-"""Which target tensor of a segment holds what a source tensor of it holds, by value; and source nodes put into its terms."""
+"""Which target tensor of a segment holds what a source tensor holds; source nodes in the target's terms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from fetafix.edits import Edit, InsertNode
 from fetafix.errors import FetafixError
-from fetafix.graph.attributes import through
+from fetafix.graph.compare import through
 from fetafix.graph.naming import like, tensor_like
 from fetafix.graph.segment import Segment, relative_error
 from fetafix.ir import Array, Attribute, Graph, Node
@@ -21,7 +21,7 @@ _NOISE = 1e-4
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """A target tensor and the layout in which it holds the source's: target = source.transpose(perm), None for the same."""
+    """A target tensor and how it holds the source's: target = source.transpose(perm), None for the same layout."""
 
     tensor: str
     perm: tuple[int, ...] | None = None
@@ -34,7 +34,8 @@ def counterparts(segment: Segment) -> Mapping[str, Twin]:
     """Source tensor → its twin in the target, for all tensors of the segment whose values agree; anchors first."""
     if segment not in _known:
         found = {a.source: Twin(a.target, a.layout.perm) for a in segment.anchors if not a.layout.reshaped}
-        theirs, ours = _values(segment.source, segment, segment.source_feeds), _values(segment.target, segment, segment.feeds)
+        theirs = _values(segment.source, segment, segment.source_feeds)
+        ours = _values(segment.target, segment, segment.feeds)
         for name, value in theirs.items():
             match = next(_matches(value, ours, segment.tolerance), None) if name not in found else None
             if match is not None:
@@ -99,11 +100,17 @@ def _perm(segment: Segment, ours: str, theirs: str) -> tuple[int, ...] | None:
     a, b = segment.full.shapes.get(ours), segment.source.shapes.get(theirs)
     if a is None or b is None or len(a) != len(b) or tuple(a[1:]) == tuple(b[1:]):
         return None
-    return next((p for p in permutations(range(len(b))) if p[0] == 0 and tuple(b[i] for i in p)[1:] == tuple(a[1:])), None)
+    perms = (p for p in permutations(range(len(b))) if p[0] == 0)
+    return next((p for p in perms if tuple(b[i] for i in p)[1:] == tuple(a[1:])), None)
 
 
 def in_target_terms(
-    segment: Segment, node: Node, names: Mapping[str, str], perm: tuple[int, ...] | None, graph: Graph, near: Node | None
+    segment: Segment,
+    node: Node,
+    names: Mapping[str, str],
+    perm: tuple[int, ...] | None,
+    graph: Graph,
+    near: Node | None,
 ) -> tuple[Node, dict[str, Array]] | None:
     """A source node as a new node of `graph`: (node, its constants); None where an input has no name there.
 
@@ -123,7 +130,9 @@ def in_target_terms(
     attrs: dict[str, Attribute] = dict(node.attrs)
     if perm is not None:
         rank = len(perm)
-        attrs = {k: through(k, v % rank if k == "axis" and isinstance(v, int) else v, node.op, perm) for k, v in attrs.items()}
+        if isinstance(attrs.get("axis"), int):
+            attrs["axis"] = int(attrs["axis"]) % rank  # type: ignore[arg-type]
+        attrs = {k: through(k, v, node.op, perm) for k, v in attrs.items()}
     label, out = like(graph, node.op, near)
     return Node(node.op, tuple(inputs), (out,), attrs, label, node.domain), constants
 
@@ -146,7 +155,7 @@ def put_behind(segment: Segment, tensor: str, node: Node, constants: Mapping[str
 
 
 def best(segment: Segment, candidates: Iterator[list[Edit]] | list[list[Edit]]) -> tuple[float, list[list[Edit]]]:
-    """(smallest error, candidates by healing, then as given): what trials say of them; (inf, []) where there are none."""
+    """(smallest error, candidates by healing, then as given) by trial; (inf, []) where none can be tried."""
     tried = [(segment.trial(c), i, c) for i, c in enumerate(candidates)]
     tried.sort(key=lambda t: (not segment.healed(t[0]), 0.0 if segment.healed(t[0]) else t[0], t[1]))
     usable = [t for t in tried if np.isfinite(t[0])]

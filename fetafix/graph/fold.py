@@ -17,6 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from fetafix.graph.attributes import canonical
+from fetafix.graph.weights import close
 from fetafix.ir import Array, Graph, Node
 
 LINEAR = {"Conv": "conv", "ConvTranspose": "convT", "Gemm": "matrix", "MatMul": "matrix"}
@@ -51,6 +52,10 @@ class Folded:
             spread = np.repeat(vector.reshape(self.group, 1, outputs), inputs // self.group, axis=1)
             return spread.reshape(inputs, outputs, *rest)
         return vector
+
+    def equals(self, other: Folded) -> bool:
+        """Whether both are the same map, up to float noise."""
+        return close(self.bias, other.bias) and close(self.weight, other.weight)
 
     def like(self, other: Folded) -> Folded | None:
         """The same function with the weight in another's shape (flat 2-D kernels are 1-D); None if it does not fit."""
@@ -91,7 +96,7 @@ class Chain:
         if self.folded is None:
             return None
         one = Folded("affine", np.ones_like(self.folded.bias), np.zeros_like(self.folded.bias))
-        after = _follow(one, self.nodes, self.graph)
+        after = follow(one, self.nodes, self.graph)
         return None if after is None else (after.weight, after.bias)
 
 
@@ -133,7 +138,7 @@ def fold(nodes: Sequence[Node], graph: Graph) -> Folded | None:
     """
     first = nodes[0]
     start = _linear(first, graph) if first.op in LINEAR else _alone(first, graph)
-    return None if start is None else _follow(start, nodes, graph)
+    return None if start is None else follow(start, nodes, graph)
 
 
 def _linear(node: Node, graph: Graph) -> Folded | None:
@@ -188,8 +193,8 @@ def _axis(node: Node, graph: Graph) -> tuple[int, int]:
     return rank - constant.ndim + next((i for i, d in enumerate(constant.shape) if d != 1), 0), rank
 
 
-def _follow(start: Folded, nodes: Sequence[Node], graph: Graph) -> Folded | None:
-    """`start` followed by the affine maps of all nodes but the first."""
+def follow(start: Folded, nodes: Sequence[Node], graph: Graph) -> Folded | None:
+    """`start` (what the first node does) followed by the affine maps of all nodes but the first."""
     axis, rank = _axis(nodes[0], graph)
     folded, before = start, nodes[0].key
     for node in nodes[1:]:

@@ -14,9 +14,10 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from fetafix.edits import Edit, ReplaceSegment, SetInput, SetOperator, fresh
-from fetafix.graph.attributes import canonical, twins
+from fetafix.graph.attributes import canonical
 from fetafix.graph.fold import BN_BIAS, BN_SCALE, Chain, Folded, chains
 from fetafix.graph.segment import Segment
+from fetafix.graph.twins import twins
 from fetafix.graph.weights import NOISE, close
 from fetafix.ir import Array, Graph, Node, Value
 
@@ -94,6 +95,7 @@ class Pair:
 
 
 _known: WeakKeyDictionary[Segment, list[Pair]] = WeakKeyDictionary()
+_differing: WeakKeyDictionary[Segment, list[Parameter]] = WeakKeyDictionary()
 
 
 def pairs(segment: Segment) -> list[Pair]:
@@ -125,7 +127,9 @@ def parameters(segment: Segment) -> list[Parameter]:
 
 def differing(segment: Segment, *roles: str) -> list[Parameter]:
     """Parameters that are not what they should be; of the given roles only, where any are given."""
-    return [p for p in parameters(segment) if (not roles or p.role in roles) and p.differs]
+    if segment not in _differing:
+        _differing[segment] = [p for p in parameters(segment) if p.differs]
+    return [p for p in _differing[segment] if not roles or p.role in roles]
 
 
 def _plain(chain: Chain) -> list[Node]:

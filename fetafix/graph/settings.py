@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from fetafix.edits import Edit
-from fetafix.graph.attributes import assign, differences, layout, twins
+from fetafix.graph.compare import assign, differences
 from fetafix.graph.segment import Segment
+from fetafix.graph.twins import layout, twins
 from fetafix.ir import Node
 
 _HELPS = 0.5

@@ -10,8 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fetafix.edits import SetAttribute, apply
-from fetafix.graph.attributes import assign, canonical, differences, layout, through, twins
+from fetafix.graph.attributes import canonical
+from fetafix.graph.compare import assign, differences, through
 from fetafix.graph.segment import relative_error
+from fetafix.graph.twins import layout, twins
 from fetafix.ir import Graph
 from tests.faults import support
 
