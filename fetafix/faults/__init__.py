@@ -1,11 +1,11 @@
-"""The catalogue of fault types: one file each, found by walking this package, so that adding a file is adding a fault type.
+"""The catalogue of fault types: one file each, found by walking this package; adding a file adds a fault type.
 
     catalogue()["pp-bgr"].detect(site)    what the type claims about a guilty segment or the interface
     get("pp-bgr")                         the same, with an error that names the nearest code
     document("pp-bgr")["Repair"]          its documentation, section by section
 
-The file of code "pp-bgr" is pp_bgr.py (see `module_name`); it exports `FAULT` and documents itself in its module docstring under the headings
-of `HEADINGS`. Modules without `FAULT` (base.py) are no fault types.
+The file of code "pp-bgr" is pp_bgr.py (see `module_name`); it exports `FAULT` and documents itself in its module
+docstring under the headings of `HEADINGS`. Modules without `FAULT` (base.py) are no fault types.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ _HEADING = re.compile(rf"^\s*(?:[*#_]+\s*({_NAMES})[*_]*\s*[:.]?|({_NAMES})\s*(?
 
 @cache
 def catalogue() -> Mapping[str, FaultType]:
-    """All fault types by code, by category (in the order of `Category`) and code. Raises TypeError where a code is double."""
+    """All fault types by code, by category (in the order of `Category`) and code.
+
+    Raises TypeError where a code is double.
+    """
     found: dict[str, FaultType] = {}
     for module in pkgutil.iter_modules(__path__):
         fault = getattr(importlib.import_module(f"{__name__}.{module.name}"), "FAULT", None)
@@ -42,7 +45,8 @@ def catalogue() -> Mapping[str, FaultType]:
             raise TypeError(f"two fault types have the code {fault.code!r}; the second is in {module.name}.py")
         found[fault.code] = fault
     order = get_args(Category)
-    return MappingProxyType({f.code: f for f in sorted(found.values(), key=lambda f: (order.index(f.category), f.code))})
+    by_place = sorted(found.values(), key=lambda f: (order.index(f.category), f.code))
+    return MappingProxyType({f.code: f for f in by_place})
 
 
 def get(code: str) -> FaultType:
@@ -62,7 +66,7 @@ def module_name(code: str) -> str:
 
 
 def document(code: str) -> Mapping[str, str]:
-    """A fault type's documentation: heading → text, in the order of `HEADINGS`, and "Summary" (the first line) before them.
+    """A fault type's documentation: heading → text, in the order of `HEADINGS`, after "Summary" (the first line).
 
     A heading that the module lacks is left out. Raises UsageError for an unknown code.
     """

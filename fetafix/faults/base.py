@@ -1,8 +1,8 @@
 """What a fault type is: one file with docs, detection, proposals and injection, and one record that names them.
 
 A fault type looks at a *site*: a guilty `Segment` (where the target introduces error) or the `Interface` (both models'
-inputs, outputs and preprocessing as a whole). `detect` yields suspicions with evidence; `propose` turns one into candidate
-edits, best first; nothing is changed or printed. The repair engine measures what each candidate does.
+inputs, outputs and preprocessing as a whole). `detect` yields suspicions with evidence; `propose` turns one into
+candidate edits, best first; nothing is changed or printed. The repair engine measures what each candidate does.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Interface:
         return max((layout_blind_error(v, e) for v, e in bound if e is not None), default=float("inf"))
 
     def refed(self, edits: Sequence[Edit]) -> Mapping[str, Array]:
-        """What the target's inputs would get after edits of its preprocessing: another colour order, range, mean, std."""
+        """What the target's inputs would get after edits of its preprocessing: colour order, range, mean, std."""
         feeds, config = dict(self.target_feeds), dict(self.preprocess[1] or {})
         for edit in edits:
             if isinstance(edit, SetPreprocessing):
@@ -126,10 +126,13 @@ Propose = Callable[[Any, Suspicion], Iterable[Sequence[Edit]]]
 class Inject(Protocol):
     """Make the fault in a healthy graph. Shapes of all tensors are in `graph.shapes`.
 
-    Returns edits, or None where the graph has no place for the fault. The choice of place and of values comes from `rng`.
+    Returns edits, or None where the graph has no place for the fault. The choice of place and of values comes from
+    `rng`.
     """
 
-    def __call__(self, graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None: ...
+    def __call__(self, graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
+        """The edits, or None."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

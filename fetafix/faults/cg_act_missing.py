@@ -1,7 +1,8 @@
 """An activation lost, or one too many.
 
 *What goes wrong*
-A fusion drops the activation it should have folded in, or a converter emits a fused activation and keeps the separate one.
+A fusion drops the activation it should have folded in, or a converter emits a fused activation and keeps the separate
+one.
 
 *How it shows*
 Negative values where the source has none, or the other way round. Between the same anchors the source has an activation
@@ -28,9 +29,9 @@ from fetafix import edits as ed
 from fetafix.edits import Edit
 from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.counterparts import best, in_target_terms, put_behind, sureness, twin_of
+from fetafix.graph.naming import like
 from fetafix.graph.segment import Segment
 from fetafix.graph.units import Unit, surplus, units
-from fetafix.graph.naming import like
 from fetafix.ir import Graph, Node
 
 CODE = "cg-act-missing"
@@ -72,7 +73,8 @@ def _insertions(segment: Segment, unit: Unit) -> list[list[Edit]]:
     twin = twin_of(segment, unit.start)
     if twin is None:
         return []
-    near = segment.full.producers.get(twin.tensor) or next((n for n, _ in segment.full.consumers.get(twin.tensor, ())), None)
+    readers = segment.full.consumers.get(twin.tensor, ())
+    near = segment.full.producers.get(twin.tensor) or next((n for n, _ in readers), None)
     graph, names, first = segment.full, {unit.start: twin.tensor}, list[Edit]()
     for node in unit.nodes[:-1]:
         made = in_target_terms(segment, node, names, twin.perm, graph, near)
@@ -101,8 +103,8 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
                               if u.nodes[0].op in _INJECTED and u.end not in graph.output_names]
     for node in graph.nodes:
         readers = graph.consumers.get(node.key, ())
-        bare = node.op in ("Conv", "Gemm", "Add") and readers and all(n.op in ("Conv", "Add", "Gemm", "Concat") for n, _ in readers)
-        if bare and node.key not in graph.output_names:
+        bare = readers and all(n.op in ("Conv", "Add", "Gemm", "Concat") for n, _ in readers)
+        if bare and node.op in ("Conv", "Gemm", "Add") and node.key not in graph.output_names:
             name, out = like(graph, "Relu", node)
             able.append([ed.InsertNode(node.key, Node("Relu", (node.key,), (out,), {}, name))])
     return able[int(rng.integers(len(able)))] if able else None

@@ -4,7 +4,8 @@
 A model exported while training normalises each batch with that batch's statistics instead of the learned ones.
 
 *How it shows*
-The answer for a sample depends on its batch peers. The node has training_mode = 1 (before opset 14: more than one output).
+The answer for a sample depends on its batch peers. The node has training_mode = 1 (before opset 14: more than one
+output).
 
 *Repair*
 training_mode off; the statistics outputs go with it.
@@ -37,7 +38,9 @@ def training(node: Node, graph: Graph) -> bool:
     """Whether a node normalises with the statistics of its batch."""
     if node.op != "BatchNormalization" or node.domain:
         return False
-    return bool(node.attrs.get("training_mode")) if graph.opset.get("", 1) >= 14 else len([o for o in node.outputs if o]) > 1
+    if graph.opset.get("", 1) >= 14:
+        return bool(node.attrs.get("training_mode"))
+    return len([o for o in node.outputs if o]) > 1
 
 
 def detect(segment: Segment) -> Iterator[Suspicion]:

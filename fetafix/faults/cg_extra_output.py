@@ -35,7 +35,7 @@ _AT_MOST = 400
 
 
 def _values(site: Interface, hidden: bool) -> Mapping[str, Array]:
-    """The target's outputs on its feeds, or (hidden) all its tensors that might be an output; {} where it cannot run."""
+    """The target's outputs, or (hidden) all its tensors that might be an output; {} where it cannot run."""
     graph = site.target
     if hidden:
         sizes = {tuple(sorted(v.shape[1:])) for v in site.expected.values()}
@@ -63,18 +63,24 @@ def _chosen(site: Interface, values: Mapping[str, Array]) -> dict[str, str]:
         best = min(errors, key=lambda t: errors[t], default=None)
         old = bound.get(name)
         usable = old is not None and old not in chosen.values()
-        if best is not None and errors[best] < 0.5 and errors[best] < 0.1 * (errors.get(old or "", np.inf) if usable else np.inf):
+        limit = 0.1 * errors.get(old or "", np.inf) if usable else np.inf
+        if best is not None and errors[best] < min(0.5, limit):
             chosen[name] = best
         elif usable and old is not None:
             chosen[name] = old
     return chosen
 
 
+def _behind(graph: Graph, extra: Sequence[str], wanted: Sequence[str]) -> bool:
+    """Whether a hidden output was found on the way to one that is put out: then a node too many is to blame."""
+    upstream = {n.key for n in graph.between((), [e for e in extra if e in graph.producers]).nodes}
+    return any(w in upstream and w not in graph.output_names for w in wanted)
+
+
 def detect(site: Interface) -> Iterator[Suspicion]:
     """Compares the counts, and the contents of all outputs; looks inside the target for an output it lacks."""
     ours = site.target.output_names
-    wrong = [s for t, s in site.outputs.items() if layout_blind_error(None, site.expected[s]) and not site.healed(site.error)]
-    if len(ours) <= len(site.expected) and not site.extra_outputs and not wrong:
+    if len(ours) <= len(site.expected) and not site.extra_outputs and site.healed(site.error):
         return
     chosen = _chosen(site, _values(site, hidden=False))
     complete = len(chosen) == len(site.expected)
@@ -83,10 +89,10 @@ def detect(site: Interface) -> Iterator[Suspicion]:
         complete = len(chosen) == len(site.expected) and not set(chosen.values()) <= set(ours)
     extra = [o for o in ours if o not in chosen.values()]
     wanted = tuple(chosen[s] for s in site.source.output_names if s in chosen)
-    if complete and extra:
+    if complete and extra and not _behind(site.target, extra, wanted):
         yield Suspicion(
             CODE, extra[0], None, 0.95, {"outputs": list(ours), "extra": extra, "source_outputs": list(site.expected)},
-            f"{', '.join(extra)} {'is' if len(extra) == 1 else 'are'} no output of the source, which puts out what the target calls {', '.join(wanted)}",
+            f"no output of the source: {', '.join(extra)}; its outputs are what the target calls {', '.join(wanted)}",
             wanted,
         )
 
@@ -98,7 +104,8 @@ def propose(site: Interface, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
     """An intermediate tensor becomes an output, in front of or behind the others."""
-    names = [n.key for n in graph.nodes if n.key not in graph.output_names and n.op not in ("Constant", "Shape", "Gather")]
+    idle = ("Constant", "Shape", "Gather")
+    names = [n.key for n in graph.nodes if n.key not in graph.output_names and n.op not in idle]
     if not names:
         return None
     name = names[int(rng.integers(len(names)))]

@@ -1,8 +1,8 @@
 """An operator exchanged for a similar one.
 
 *What goes wrong*
-A backend lacks an operator and takes its neighbour, or a table of operators is off by a row: HardSwish becomes HardSigmoid,
-MaxPool AveragePool, LeakyRelu Relu.
+A backend lacks an operator and takes its neighbour, or a table of operators is off by a row: HardSwish becomes
+HardSigmoid, MaxPool AveragePool, LeakyRelu Relu.
 
 *How it shows*
 Between the same anchors one operator of a family stands for another; shapes are the same, the output's range is not.
@@ -36,15 +36,16 @@ from fetafix.ir import Graph, Node
 CODE = "cg-op-substitution"
 FAMILIES: tuple[frozenset[str], ...] = (
     ACTIVATIONS, frozenset({"MaxPool", "AveragePool", "LpPool"}),
-    frozenset({"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"}), frozenset({"Softmax", "LogSoftmax", "Hardmax", "Sigmoid"}),
+    frozenset({"GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"}),
+    frozenset({"Softmax", "LogSoftmax", "Hardmax", "Sigmoid"}),
     frozenset({"Add", "Sub", "Mul", "Div", "Max", "Min", "Pow", "Mean", "Sum"}),
     frozenset({"ReduceMean", "ReduceMax", "ReduceMin", "ReduceSum", "ReduceL1", "ReduceL2", "ReduceProd"}),
     frozenset({"And", "Or", "Xor"}), frozenset({"Less", "Greater", "LessOrEqual", "GreaterOrEqual", "Equal"}),
     frozenset({"Floor", "Ceil", "Round"}), frozenset({"ArgMax", "ArgMin"}),
 )
 _INJECTED = {"HardSwish": "HardSigmoid", "MaxPool": "AveragePool", "AveragePool": "MaxPool", "LeakyRelu": "Relu",
-             "Elu": "Relu", "Relu": "Abs", "Sigmoid": "HardSigmoid", "Tanh": "Softsign", "GlobalAveragePool": "GlobalMaxPool",
-             "Mul": "Add", "Add": "Max", "PRelu": "Relu"}
+             "Elu": "Relu", "Relu": "Abs", "Sigmoid": "HardSigmoid", "Tanh": "Softsign",
+             "GlobalAveragePool": "GlobalMaxPool", "Mul": "Add", "Add": "Max", "PRelu": "Relu"}
 _POOLING = ("kernel_shape", "strides", "pads", "auto_pad", "ceil_mode")
 
 
@@ -61,7 +62,8 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
             error, found = best(segment, _exchanges(segment, node, twin))
             if found:
                 yield Suspicion(
-                    CODE, node.key, twin.key, sureness(segment, error), {"target_op": node.op, "source_op": twin.op, "error_after": error},
+                    CODE, node.key, twin.key, sureness(segment, error),
+                    {"target_op": node.op, "source_op": twin.op, "error_after": error},
                     f"{node.label} is {node.op} where the source has {twin.op}", found)
 
 

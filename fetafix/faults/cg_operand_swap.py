@@ -1,7 +1,8 @@
 """Operands of an operator that is not commutative exchanged.
 
 *What goes wrong*
-Sub, Div, Pow or MatMul get their inputs in the other order: frameworks put the constant or the weight on different sides.
+Sub, Div, Pow or MatMul get their inputs in the other order: frameworks put the constant or the weight on different
+sides.
 
 *How it shows*
 The sign is flipped, or the reciprocal taken. Exchanging the two inputs of that node heals the segment.
@@ -31,7 +32,9 @@ from fetafix.graph.segment import Segment
 from fetafix.ir import Graph, Node
 
 CODE = "cg-operand-swap"
-_ORDERED = frozenset({"Sub", "Div", "Pow", "MatMul", "Mod", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "BitShift", "PRelu"})
+_ORDERED = frozenset({
+    "Sub", "Div", "Pow", "MatMul", "Mod", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "BitShift", "PRelu",
+})
 
 
 def _exchange(node: Node) -> list[Edit]:

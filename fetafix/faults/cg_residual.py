@@ -54,7 +54,8 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
         error, found = best(segment, insertions(segment, twin))
         if found:
             yield Suspicion(
-                CODE, segment.goal.target, twin.key, sureness(segment, error), {"missing": twin.op, "error_after": error},
+                CODE, segment.goal.target, twin.key, sureness(segment, error),
+                {"missing": twin.op, "error_after": error},
                 f"the source joins two branches by {twin.op} ({twin.label}), the target lacks that", found)
     for node in ours if len(ours) > len(theirs) else ():
         error, found = best(segment, [[ed.RemoveNode(node.key, i)] for i in range(len(node.inputs))])
@@ -76,7 +77,8 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
     for node in joins(graph):
         before = order[:order.index(node.key)]
         for slot, old in enumerate(node.inputs):
-            same = [t for t in before if t not in node.inputs and concrete(graph, t) == concrete(graph, old) is not None]
+            shape = concrete(graph, old)
+            same = [t for t in before if t not in node.inputs and concrete(graph, t) == shape is not None]
             if same:
                 able.append([ed.Rewire(node.key, slot, same[int(rng.integers(len(same)))])])
             if concrete(graph, old) == concrete(graph, node.key) and node.key not in graph.output_names:

@@ -63,8 +63,8 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
     if not able:
         return None
     node = able[int(rng.integers(len(able)))]
-    dims = [d for d in graph.shapes[node.key][1:] if isinstance(d, int)]
-    field = (1 + 0.5 * rng.standard_normal((1, *dims))).astype(np.float32)
+    shape = [d for d in graph.shapes[node.key][1:] if isinstance(d, int)]
+    field = (1 + 0.5 * rng.standard_normal((1, *shape))).astype(np.float32)
     name, constant = like(graph, "Mul", node), tensor_like(graph, "scale", node)
     return [ed.InsertNode(node.key, Node("Mul", (node.key, constant), name[1:], {}, name[0]), {constant: field})]
 

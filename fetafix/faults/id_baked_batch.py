@@ -12,8 +12,8 @@ constants with the batch size in front feed Reshape or Expand.
 opened where it was fixed.
 
 *When not to apply*
-The target declares a fixed batch: then it never promised more, and agrees where it is asked. Normalisation in training mode
-depends on its batch too, but no constant does (cg-bn-train).
+The target declares a fixed batch: then it never promised more, and agrees where it is asked. Normalisation in
+training mode depends on its batch too, but no constant does (cg-bn-train).
 
 *Seen in*
 pytorch#157621, #77410, #69605
@@ -22,6 +22,7 @@ pytorch#157621, #77410, #69605
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 
 import numpy as np
 
@@ -72,17 +73,18 @@ def detect(site: Interface) -> Iterator[Suspicion]:
                           if v.shape and isinstance(v.shape[0], int)]
     for way in (0, -1):
         edits = {node.key: ways[way] for node, ways in places}
-        if places and _inconsistent(site, [*sum(edits.values(), []), *opened], feeds) <= noise:
+        if places and _inconsistent(site, [*chain.from_iterable(edits.values()), *opened], feeds) <= noise:
             for key in list(edits):
-                without = sum((e for k, e in edits.items() if k != key), [])
+                without = list(chain.from_iterable(e for k, e in edits.items() if k != key))
                 if len(edits) > 1 and _inconsistent(site, [*without, *opened], feeds) <= noise:
                     del edits[key]
             first = next(iter(edits))
             shape = constant(site.target, site.target.node(first), 1)
             yield Suspicion(
-                CODE, first, None, 0.95, {"constant": [] if shape is None else shape.tolist(), "nodes": list(edits), "batch_error": before},
-                f"right on one sample, {'failing' if np.isinf(before) else 'wrong'} on {len(next(iter(feeds.values())))}: "
-                f"{', '.join(edits)} reshape to a fixed batch", [*sum(edits.values(), []), *opened],
+                CODE, first, None, 0.95,
+                {"constant": [] if shape is None else shape.tolist(), "nodes": list(edits), "batch_error": before},
+                f"right on one sample, {'failing' if np.isinf(before) else 'wrong'} on more: "
+                f"{', '.join(edits)} reshape to a fixed batch", [*chain.from_iterable(edits.values()), *opened],
             )
             return
 

@@ -5,8 +5,9 @@ A converter changes the input's layout and reinterprets the values instead of mo
 belongs, a superfluous Transpose, or both sides transposing. Shapes fit everywhere, every pixel is somewhere else.
 
 *How it shows*
-The outputs have nothing to do with the image. Sending the indices 0, 1, 2, … through the rearranging nodes at both models'
-inputs gives different orders of the same shape, and not merely height and width exchanged (that is pp-hw-swap).
+The outputs have nothing to do with the image. Sending the indices 0, 1, 2, … through the rearranging nodes at both
+models' inputs gives different orders of the same shape, and not merely height and width exchanged (that is
+pp-hw-swap).
 
 *Repair*
 The reinterpreting node becomes the right Transpose, or the superfluous nodes go (and the declared shape with them).
@@ -57,13 +58,14 @@ def detect(site: Interface) -> Iterator[Suspicion]:
         arrived = rearranged(site.target, name, given)
         if arrived is None or arrived.shape != wanted.shape or np.array_equal(arrived, wanted):
             continue
-        if arrived.ndim == 4 and any(np.array_equal(arrived, wanted.transpose(p)) for p in ((0, 1, 3, 2), (0, 2, 1, 3))):
+        turned = [wanted.transpose(p) for p in ((0, 1, 3, 2), (0, 2, 1, 3))] if arrived.ndim == 4 else []
+        if any(np.array_equal(arrived, t) for t in turned):
             continue
         moved = float(np.mean(arrived != wanted))
         yield Suspicion(
             CODE, chain[-1].key, None, 0.97, {"input": name, "values_out_of_place": round(moved, 4),
                                               "nodes": " → ".join(n.op for n in chain)},
-            f"{'+'.join(n.op for n in chain)} at input {name!r} puts {moved:.0%} of the values in another place than the source does",
+            f"{'+'.join(n.op for n in chain)} at input {name!r} moves {moved:.0%} of the values to another place",
             name,
         )
 
@@ -90,7 +92,7 @@ def propose(site: Interface, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
 
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
-    """The input is declared NHWC, or taken for it, and reshaped to NCHW; a right leading Transpose becomes a Reshape."""
+    """The input is declared NHWC, or taken for it, and reshaped to NCHW; a leading Transpose becomes a Reshape."""
     places = [(v.name, s) for v in graph.inputs if (s := concrete(graph, v.name)) and len(s) == 4 and min(s[1:]) > 1]
     if not places:
         return None

@@ -1,8 +1,8 @@
 """The target takes its images in another height or width than the source.
 
 *What goes wrong*
-A converter or an export script declares another image size, or resizes inside the graph; global pooling lets the model run
-on any size, so nothing fails.
+A converter or an export script declares another image size, or resizes inside the graph; global pooling lets the
+model run on any size, so nothing fails.
 
 *How it shows*
 The declared height and width differ between the models, or only the target's graph begins with a Resize. On images of
@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -29,25 +30,12 @@ from fetafix import edits as ed
 from fetafix.edits import Edit
 from fetafix.errors import FetafixError
 from fetafix.faults.base import FaultType, Interface, Suspicion
-from fetafix.graph.constants import NCHW, NHWC, concrete
+from fetafix.graph.constants import concrete
 from fetafix.graph.evaluate import Evaluator
-from fetafix.ir import Array, Dim, Graph
+from fetafix.graph.inputlayout import resized
+from fetafix.ir import Array, Graph
 
 CODE = "id-size"
-
-
-def _resized(ours: tuple[Dim, ...], theirs: tuple[Dim, ...]) -> tuple[tuple[int, ...], tuple[Dim, ...]] | None:
-    """(perm, shape to declare) where the target's image shape has the source's channels and other extents."""
-    for perm, channel in (((0, 1, 2, 3), 1), (NHWC, 3), (NCHW, 1), ((0, 1, 2, 3), 3)):
-        wanted = tuple(theirs[p] for p in perm)
-        extents = [i for i in (1, 2, 3) if i != channel]
-        if ours[1:] == wanted[1:]:
-            return None
-        known = all(isinstance(s[i], int) for s in (ours, wanted) for i in (1, 2, 3))
-        images = known and ours[channel] == wanted[channel] and ours[channel] in (1, 3, 4)
-        if images and any(ours[i] != wanted[i] for i in extents):
-            return perm, (ours[0], *wanted[1:])
-    return None
 
 
 def _source_feeds(site: Interface, name: str, perm: tuple[int, ...]) -> dict[str, Array]:
@@ -55,17 +43,18 @@ def _source_feeds(site: Interface, name: str, perm: tuple[int, ...]) -> dict[str
 
 
 def detect(site: Interface) -> Iterator[Suspicion]:
-    """Compares declared image sizes, then asks whether the target agrees at the source's size; looks for a first Resize."""
+    """Compares declared sizes and asks whether the target agrees at the source's; looks for a Resize at the input."""
     for name, twin in site.inputs.items():
         ours, theirs = (next((v.shape for v in g.inputs if v.name == n), None)
                         for g, n in ((site.target, name), (site.source, twin)))
         readers = site.target.consumers.get(name, ())
-        found = _resized(ours, theirs) if ours and theirs and len(ours) == len(theirs) == 4 else None
+        found = resized(ours, theirs) if ours and theirs and len(ours) == len(theirs) == 4 else None
         if found is not None:
             perm, shape = found
             edits: list[Edit] = [ed.SetInputShape(name, shape)]
             error = site.trial(edits, _source_feeds(site, name, perm))
-            evidence = {"input": name, "declared": list(ours or ()), "source_declares": list(theirs or ())}
+            evidence: dict[str, Any] = {"input": name, "declared": list(ours or ())}
+            evidence["source_declares"] = list(theirs or ())
             text = f"the target declares {name!r} as {list(ours or ())} where the source takes {list(theirs or ())}"
         elif len(readers) == 1 and readers[0][0].op in ("Resize", "Upsample") and not _begins_with_resize(site, twin):
             edits = [ed.RemoveNode(readers[0][0].key)]
@@ -78,7 +67,8 @@ def detect(site: Interface) -> Iterator[Suspicion]:
             continue
         sure = site.healed(error) or error < 0.1 * site.error
         evidence |= {"error": site.error, "error_at_source_size": error}
-        yield Suspicion(CODE, readers[0][0].key if readers else None, None, 0.95 if sure else 0.4, evidence, text, edits)
+        node = readers[0][0].key if readers else None
+        yield Suspicion(CODE, node, None, 0.95 if sure else 0.4, evidence, text, edits)
 
 
 def _begins_with_resize(site: Interface, name: str) -> bool:

@@ -1,12 +1,12 @@
 """Class labels shifted by one: 1001 classes with a background in front against 1000.
 
 *What goes wrong*
-TensorFlow's ImageNet models have class 0 "background", torchvision's have none; a conversion or its label handling drops,
-adds or rolls a class.
+TensorFlow's ImageNet models have class 0 "background", torchvision's have none; a conversion or its label handling
+drops, adds or rolls a class.
 
 *How it shows*
-The predicted class differs by a constant, nearly always ±1; one output is the other, rolled along the class axis or short
-of its first class.
+The predicted class differs by a constant, nearly always ±1; one output is the other, rolled along the class axis or
+short of its first class.
 
 *Repair*
 Roll the rows of the last layer's weights and bias back, remove the node that rolls, gather the classes in the right
@@ -62,7 +62,8 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
         if segment.healed(error) or error < 0.02 * min(segment.error, 1.0):
             kind = f"rolled by {shift}" if ours == theirs else f"with {ours - theirs} class(es) more, {shift} in front"
             yield Suspicion(
-                CODE, segment.goal.target, segment.goal.source, 0.99 if segment.healed(error) else 0.9, {"classes": [ours, theirs], "offset": shift, "error_after": error},
+                CODE, segment.goal.target, segment.goal.source, 0.99 if segment.healed(error) else 0.9,
+                {"classes": [ours, theirs], "offset": shift, "error_after": error},
                 f"the target's classes are the source's, {kind}", order)
 
 

@@ -1,8 +1,8 @@
 """Outputs of one shape exchanged.
 
 *What goes wrong*
-A converter writes the outputs down in another order than it names them: boxes under the name of scores, one head's logits
-under another's.
+A converter writes the outputs down in another order than it names them: boxes under the name of scores, one head's
+logits under another's.
 
 *How it shows*
 Bound by name or place the outputs disagree; bound by content they all agree.
@@ -51,8 +51,9 @@ def detect(site: Interface) -> Iterator[Suspicion]:
         if total <= noise:
             moved = {s: t for t, s in zip(order, names, strict=True) if t != s}
             yield Suspicion(
-                CODE, next(iter(moved)), None, 0.96, {"holds": {t: site.outputs[s] for s, t in moved.items()}, "error_after": total},
-                "outputs exchanged: " + ", ".join(f"{t} holds the source's {site.outputs[s]}" for s, t in moved.items()), moved)
+                CODE, next(iter(moved)), None, 0.96,
+                {"holds": {t: site.outputs[s] for s, t in moved.items()}, "error_after": total},
+                ", ".join(f"output {t} holds the source's {site.outputs[s]}" for s, t in moved.items()), moved)
             return
 
 
@@ -75,7 +76,8 @@ def exchanged(graph: Graph, moved: Mapping[str, str]) -> list[Edit]:
         edits.append(ed.InsertNode(name, Node("Identity", (name,), (ed.fresh(current, f"{name}_out"),), {}, label)))
         inner[name] = ed.apply(graph, edits).node(name).input(0)
     edits.extend(ed.Rewire(name, 0, inner[held]) for name, held in moved.items())
-    edits.extend(ed.Rewire(n.key, slot, inner[name]) for name in moved for n, slot in graph.consumers.get(name, ()) if slot >= 0)
+    readers = [(n.key, slot, name) for name in moved for n, slot in graph.consumers.get(name, ()) if slot >= 0]
+    edits.extend(ed.Rewire(key, slot, inner[name]) for key, slot, name in readers)
     return edits
 
 

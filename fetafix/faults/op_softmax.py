@@ -1,8 +1,8 @@
 """Softmax at the output missing, or applied twice.
 
 *What goes wrong*
-The source ends in probabilities and the target in logits, or the other way round; or a wrapper applies Softmax to what is
-already a probability.
+The source ends in probabilities and the target in logits, or the other way round; or a wrapper applies Softmax to
+what is already a probability.
 
 *How it shows*
 Rows sum to 1 on one side only; top-1 labels are unchanged. A double softmax is flat: over 1000 classes it never

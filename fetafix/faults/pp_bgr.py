@@ -60,7 +60,7 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
     if weights and rng.random() < 0.5:
         return weights
     order = np.arange(place.channels)[::-1].astype(np.int64)
-    return inserted(graph, place, [("Gather", {"axis": place.axis}, order)])
+    return inserted(graph, place, [("Gather", {"axis": place.axis or 0}, order)])
 
 
 def _reversed_weights(graph: Graph, place: Place) -> list[Edit] | None:

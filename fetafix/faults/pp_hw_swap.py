@@ -1,8 +1,8 @@
 """Height and width of the images exchanged.
 
 *What goes wrong*
-A transposition meant to move channels only, such as (0, 3, 2, 1) for (0, 3, 1, 2), mirrors every image at its diagonal, in the
-code that prepares images or in a Transpose of the graph.
+A transposition meant to move channels only, such as (0, 3, 2, 1) for (0, 3, 1, 2), mirrors every image at its
+diagonal, in the code that prepares images or in a Transpose of the graph.
 
 *How it shows*
 Nothing fails on square images; both models agree on images that equal their own transposition. The target's first

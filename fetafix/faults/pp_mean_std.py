@@ -12,8 +12,8 @@ answers like the source's as soon as each channel is scaled and shifted by its o
 The right mean and std in the configuration; or the baked Sub, Div, Mul or Add corrected, removed or inserted.
 
 *When not to apply*
-The normalisation is folded into the first layer without padding: it answers the same, a NO-OP. Folded into a zero-padded
-layer, the border stays wrong and no normalisation explains it.
+The normalisation is folded into the first layer without padding: it answers the same, a NO-OP. Folded into a
+zero-padded layer, the border stays wrong and no normalisation explains it.
 
 *Seen in*
 insightface#2508; onnx#1440; ncnn#1472; coremltools#64 (one std for all channels), #1087
@@ -30,7 +30,7 @@ from fetafix.edits import Edit
 from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.inputfix import describe, evidence, fixes, maps, reader
 from fetafix.graph.inputnodes import by_channel
-from fetafix.graph.inputplaces import inserted, places, retuned
+from fetafix.graph.inputplaces import New, inserted, places, retuned
 from fetafix.ir import Array, Graph
 
 CODE = "pp-mean-std"
@@ -66,7 +66,9 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
         return existing
     shape = by_channel(n, place.axis, place.rank) if n > 1 else (1,)
     mean, std = (v[:n].reshape(shape).astype(place.dtype) for v in (_MEAN, _STD))
-    ways = ([("Sub", {}, mean), ("Div", {}, std)], [("Sub", {}, mean)], [("Mul", {}, std)], [("Mul", {}, std), ("Add", {}, mean)])
+    ways: tuple[list[New], ...] = (
+        [("Sub", {}, mean), ("Div", {}, std)], [("Sub", {}, mean)], [("Mul", {}, std)],
+        [("Mul", {}, std), ("Add", {}, mean)])
     return inserted(graph, place, ways[int(rng.integers(len(ways)))])
 
 

@@ -1,12 +1,12 @@
 """The input's values in another range: 0…255, 0…1 or −1…1.
 
 *What goes wrong*
-A model trained on one range gets another; a Rescaling layer that the source has built in is lost, doubled or wrong in the
-target; the images are divided by 255 twice.
+A model trained on one range gets another; a Rescaling layer that the source has built in is lost, doubled or wrong in
+the target; the images are divided by 255 twice.
 
 *How it shows*
-The inputs' spread differs by about 255 or 127.5; often one class wins always. The target's first linear layer answers like
-the source's as soon as all channels are scaled and shifted alike.
+The inputs' spread differs by about 255 or 127.5; often one class wins always. The target's first linear layer answers
+like the source's as soon as all channels are scaled and shifted alike.
 
 *Repair*
 The right scale and offset in the configuration; or the baked Mul, Add, Sub or Div corrected, removed or inserted.
@@ -28,7 +28,7 @@ import numpy as np
 from fetafix.edits import Edit
 from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.inputfix import describe, evidence, fixes, maps, reader
-from fetafix.graph.inputplaces import inserted, places, retuned
+from fetafix.graph.inputplaces import New, inserted, places, retuned
 from fetafix.ir import Graph
 
 CODE = "pp-range"
@@ -59,7 +59,7 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
     if existing and rng.random() < 0.5:
         return existing
     dtype = place.dtype
-    nodes = [("Mul", {}, np.asarray(gain, dtype))]
+    nodes: list[New] = [("Mul", {}, np.asarray(gain, dtype))]
     return inserted(graph, place, nodes if bias == 0 else [*nodes, ("Add", {}, np.asarray(bias, dtype))])
 
 

@@ -9,8 +9,10 @@ from fetafix.edits import Edit
 from fetafix.graph.constants import constant
 from fetafix.ir import Array, Graph, Node
 
-_AFTER = frozenset({"Softmax", "LogSoftmax", "Sigmoid", "Identity", "Flatten", "Squeeze", "Reshape", "Cast", "Gather", "Slice",
-                    "Concat"})
+_AFTER = frozenset({
+    "Softmax", "LogSoftmax", "Sigmoid", "Identity", "Flatten", "Squeeze", "Reshape", "Cast", "Gather", "Slice",
+    "Concat",
+})
 
 
 def head(graph: Graph, tensor: str) -> bool:
@@ -30,7 +32,8 @@ def softmax(x: Array, axis: int, op: str = "Softmax") -> Array:
     shifted = x.astype(np.float64) - x.max(axis=axis, keepdims=True)
     exps = np.exp(shifted)
     total = exps.sum(axis=axis, keepdims=True)
-    return exps / total if op == "Softmax" else shifted - np.log(total)
+    result: Array = exps / total if op == "Softmax" else shifted - np.log(total)
+    return result
 
 
 def rows(graph: Graph, node: Node, order: Array) -> list[Edit] | None:

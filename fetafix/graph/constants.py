@@ -12,7 +12,7 @@ NHWC, NCHW = (0, 2, 3, 1), (0, 3, 1, 2)
 
 
 def constant(graph: Graph, node: Node, slot: int) -> Array | None:
-    """The constant in an input slot, be it an initializer or the output of a Constant node; None where it is computed."""
+    """The constant in an input slot, an initializer or the output of a Constant node; None where it is computed."""
     value = graph.constant(node, slot)
     maker = graph.producers.get(node.input(slot))
     if value is None and maker is not None and maker.op == "Constant" and not maker.domain:

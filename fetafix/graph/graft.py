@@ -60,7 +60,7 @@ class _Builder:
         self.constants = constants
 
     def to_source(self, tensor: str, layout: Layout, shape: Sequence[object] | None) -> str:
-        """target = source.transpose(perm).reshape(…), undone: reshape to the transposed shape, transpose back."""
+        """Target = source.transpose(perm).reshape(…), undone: reshape to the transposed shape, transpose back."""
         dims = [d for d in shape or () if isinstance(d, int)]
         perm = layout.perm
         if layout.reshaped and dims:

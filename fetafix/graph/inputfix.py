@@ -1,7 +1,7 @@
 """From a site to the preprocessing mistake there, in words, and to the edits that undo it.
 
-A site is a guilty segment at the target's input, or both models as a whole (anything with the fields of `Models`). What is
-inferred is kept while the site lives: four fault types ask for it.
+A site is a guilty segment at the target's input, or both models as a whole (anything with the fields of `Models`).
+What is inferred is kept while the site lives: four fault types ask for it.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _known: WeakKeyDictionary[Any, list[InputMap]] = WeakKeyDictionary()
 
 
 def maps(site: Any) -> list[InputMap]:
-    """The maps of the inputs after which the target's first layer does what the source's does; [] where none is needed."""
+    """The maps after which the target's first layer does what the source's does, by input; [] where none is needed."""
     if site not in _known:
         found = (_inferred(pair) for pair in _pairs(site))
         _known[site] = [m for m in found if m is not None]
@@ -101,7 +101,7 @@ def _inferred(pair: _Pair) -> InputMap | None:
 
 
 def _aligned(probe: Probe) -> Probe:
-    """The probe with the source's response in the target's layout, where that differs (both ends lie before a layer)."""
+    """The probe with the source's response in the target's layout, where that differs (no layer came before it)."""
     made = probe.respond(probe.given)
     if made.shape == probe.wanted.shape or made.size != probe.wanted.size or made.ndim != probe.wanted.ndim:
         return probe

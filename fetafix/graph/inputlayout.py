@@ -12,7 +12,7 @@ from fetafix.edits import Edit, apply
 from fetafix.errors import FetafixError
 from fetafix.graph.constants import NCHW, NHWC, concrete
 from fetafix.graph.evaluate import Evaluator
-from fetafix.ir import Array, Graph, Node
+from fetafix.ir import Array, Dim, Graph, Node
 
 REARRANGING = frozenset({
     "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Identity", "DepthToSpace", "SpaceToDepth",
@@ -73,3 +73,17 @@ def changes(graph: Graph, name: str) -> Iterator[list[Edit]]:
     for size in range(1, len(chain) + 1):
         for some in combinations(chain, size):
             yield [ed.RemoveNode(n.key) for n in some]
+
+
+def resized(ours: tuple[Dim, ...], theirs: tuple[Dim, ...]) -> tuple[tuple[int, ...], tuple[Dim, ...]] | None:
+    """(perm, shape to declare) where the target's image shape has the source's channels and other extents."""
+    for perm, channel in (((0, 1, 2, 3), 1), (NHWC, 3), (NCHW, 1), ((0, 1, 2, 3), 3)):
+        wanted = tuple(theirs[p] for p in perm)
+        extents = [i for i in (1, 2, 3) if i != channel]
+        if ours[1:] == wanted[1:]:
+            return None
+        known = all(isinstance(s[i], int) for s in (ours, wanted) for i in (1, 2, 3))
+        images = known and ours[channel] == wanted[channel] and ours[channel] in (1, 3, 4)
+        if images and any(ours[i] != wanted[i] for i in extents):
+            return perm, (ours[0], *wanted[1:])
+    return None

@@ -1,13 +1,13 @@
-"""What the target's first linear layer would have to be fed to do what the source's does: the preprocessing mistake itself.
+"""What the target's first linear layer would have to be fed to do what the source's does: the preprocessing mistake.
 
-Up to its first weighted layer a network is affine in its input x. Let y be the source's response there, T the target's. For
-a channel order p, gains a and biases b, the target fed with x'ᵢ = aᵢ·x₍ₚᵢ₎ + bᵢ answers
+Up to its first weighted layer a network is affine in its input x. Let y be the source's response there, T the
+target's. For a channel order p, gains a and biases b, the target fed with x'ᵢ = aᵢ·x₍ₚᵢ₎ + bᵢ answers
 
     T(x') = T(0) + Σᵢ aᵢ (T(e_i x₍ₚᵢ₎) − T(0)) + Σᵢ bᵢ (T(e_i) − T(0))      (e_i: channel i alone, ones)
 
-so the parts in brackets are probed on the actual batch (borders come out exactly, whatever the padding) and a, b follow by
-least squares, for every channel order, with height and width as they are or exchanged. The simplest map that explains the
-response is kept: a reordering before one range for all channels before one a channel.
+so the parts in brackets are probed on the actual batch (borders come out exactly, whatever the padding) and a, b
+follow by least squares, for every channel order, with height and width as they are or exchanged. The simplest map
+that explains the response is kept: a reordering before one range for all channels before one a channel.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from itertools import permutations
 
 import numpy as np
 
-from fetafix.errors import FetafixError
 from fetafix.graph.pixels import Naming, name_map
 from fetafix.graph.segment import relative_error
 from fetafix.ir import Array, Graph, Node
@@ -37,8 +36,9 @@ _GOOD = 0.05
 class InputMap:
     """x'ᵢ = gainᵢ · x[orderᵢ] + biasᵢ, after exchanging height and width where `swapped`.
 
-    axis: the channel axis of the target's input, None where it has none (then there is one gain). before, after: relative
-    L2 error of the first linear response without and with the map. naming: the ranges that it leads from and to.
+    axis: the channel axis of the target's input, None where it has none (then there is one gain). before, after:
+    relative L2 error of the first linear response without and with the map. naming: the ranges that it leads from and
+    to.
     """
 
     input: str
@@ -67,25 +67,27 @@ class InputMap:
         """Whether channels are scaled differently, or as a mean/std normalisation does."""
         if self.naming is not None and (len(self.gain) == 1 or self.naming.by_channel):
             return self.naming.by_channel
-        uneven = np.ptp(self.gain) > 1e-3 * np.abs(self.gain).max() or np.ptp(self.bias) > 1e-3 * (1e-9 + np.abs(self.bias).max())
-        return bool(uneven) or (len(self.gain) == 1 and self.scaled)
+        spread = [np.ptp(v) > 1e-3 * (1e-9 + np.abs(v).max()) for v in (self.gain, self.bias)]
+        return any(spread) or (len(self.gain) == 1 and self.scaled)
 
     def apply(self, x: Array) -> Array:
         """The map of a batch in the target's layout; keeps dtype float32."""
         if self.swapped and self.spatial:
             x = np.swapaxes(x, *self.spatial)
         if self.axis is None:
-            return (x * self.gain[0] + self.bias[0]).astype(x.dtype)
+            return np.asarray(x * self.gain[0] + self.bias[0], x.dtype)
         shape = [1] * x.ndim
         shape[self.axis] = -1
         y = np.take(x, self.order, self.axis) * self.gain.reshape(shape) + self.bias.reshape(shape)
-        return np.ascontiguousarray(y.astype(x.dtype))
+        mapped: Array = np.ascontiguousarray(y.astype(x.dtype))
+        return mapped
 
 
 def frontier(graph: Graph, name: str, goal: str | None = None) -> str | None:
     """The last tensor of the affine part at an input: the first weighted layer with its bias and normalisation.
 
-    goal: what to take where there is no weighted layer before it. None where no part of the graph is affine in the input.
+    goal: what to take where there is no weighted layer before it. None where no part of the graph is affine in the
+    input.
     """
     reached: dict[str, bool] = {name: False}
     for node in graph.nodes:
@@ -110,7 +112,9 @@ def _extended(graph: Graph, tensor: str, reached: dict[str, bool]) -> str:
     while True:
         readers = graph.consumers.get(tensor, ())
         node = readers[0][0] if len(readers) == 1 else None
-        if node is None or node.op not in {*_ELEMENTWISE, "BatchNormalization"} or not _affine(node, graph, {tensor: False}):
+        if node is None or node.op not in {*_ELEMENTWISE, "BatchNormalization"}:
+            return tensor
+        if not _affine(node, graph, {tensor: False}):
             return tensor
         tensor = node.key
 
@@ -156,7 +160,7 @@ def _rows(probe: Probe, x: Array, zero: Array, channels: int) -> Array:
     """Responses to (channel j of x placed in channel i) for all i, j, then to ones in channel i; float64 rows."""
     def place(i: int, value: Array) -> Array:
         made = np.zeros_like(probe.given)
-        np.moveaxis(made, probe.axis, 0)[i] = value
+        np.moveaxis(made, probe.axis or 0, 0)[i] = value
         return made
 
     if probe.axis is None:
@@ -168,7 +172,9 @@ def _rows(probe: Probe, x: Array, zero: Array, channels: int) -> Array:
     return np.stack([(probe.respond(i).astype(np.float64) - zero).ravel() for i in inputs])
 
 
-def _fits(rows: Array, wanted: Array, channels: int, norm: float) -> Iterator[tuple[float, tuple[int, ...], Array, Array, float]]:
+def _fits(
+    rows: Array, wanted: Array, channels: int, norm: float
+) -> Iterator[tuple[float, tuple[int, ...], Array, Array, float]]:
     """(penalty, order, gain, bias, relative error) for every channel order: no scaling, one for all, one a channel."""
     gram, right = rows @ rows.T, rows @ wanted
     square = float(wanted @ wanted)
@@ -178,7 +184,8 @@ def _fits(rows: Array, wanted: Array, channels: int, norm: float) -> Iterator[tu
         moved = 0.0 if order == identity else 1.0 if order == identity[::-1] else 1.5
         picks = [i * channels + j for i, j in enumerate(order)]
         biases = list(range(channels * channels, channels * channels + channels))
-        forms = {0.0: _spread([picks], rows), 1.0: _spread([picks, biases], rows), 2.0: np.eye(len(rows))[[*picks, *biases]]}
+        each = np.eye(len(rows))[[*picks, *biases]]
+        forms = {0.0: _spread([picks], rows), 1.0: _spread([picks, biases], rows), 2.0: each}
         for penalty, mix in forms.items():
             small, side = mix @ gram @ mix.T, mix @ right
             answer = np.ones(1) if penalty == 0 else _solved(small, side)
@@ -207,7 +214,8 @@ def _confirmed(probe: Probe, found: InputMap) -> InputMap | None:
     """The map with gains and biases snapped to named ones where that explains as well; measured, not computed."""
     low, high = float(probe.given.min()), float(probe.given.max())
     naming = name_map(found.gain, found.bias, low, high) if found.scaled else None
-    plain = replace(found, gain=_rounded(found.gain), bias=_rounded(found.bias, float(np.abs(found.gain).max()) * max(-low, high)))
+    unit = float(np.abs(found.gain).max()) * max(-low, high)
+    plain = replace(found, gain=_rounded(found.gain), bias=_rounded(found.bias, unit))
     tries = [plain, found]
     exact = name_map(found.gain, found.bias, -np.inf, np.inf) if found.scaled and naming is None else None
     if exact is not None:

@@ -1,7 +1,7 @@
 """Preprocessing baked into a graph: the nodes at its input that reorder channels, exchange axes, scale and shift.
 
-Each such node is a `Step`, a map y_i = gain_i · x[order_i] + bias_i of channels; the steps compose. `repairs` lists edits of
-them, or before them, after which the graph does to its input what it would do to a mapped one.
+Each such node is a `Step`, a map y_i = gain_i · x[order_i] + bias_i of channels; the steps compose. `repairs` lists
+edits of them, or before them, after which the graph does to its input what it would do to a mapped one.
 """
 
 from __future__ import annotations
@@ -36,12 +36,18 @@ class Step:
     axis: int | None = None
     slot: int = 0
 
+    @property
+    def shifts(self) -> bool:
+        """Whether it is an addition: its constant is to be fitted after those that scale."""
+        return self.node is not None and self.node.op in ("Add", "Sub")
+
     def after(self, first: Step) -> Step:
         """This map applied behind another."""
         order = tuple(first.order[i] for i in self.order)
         pick = list(self.order)
         relative = tuple(first.relative[i] for i in self.relative)
-        return Step(None, order, self.gain * first.gain[pick], self.gain * first.bias[pick] + self.bias, self.axes, relative)
+        bias = self.gain * first.bias[pick] + self.bias
+        return Step(None, order, self.gain * first.gain[pick], bias, self.axes, relative)
 
     def same(self, other: Step) -> bool:
         """Whether both do the same within the accuracy of a fit."""
@@ -99,7 +105,7 @@ def _step(graph: Graph, node: Node, slot: int, axes: tuple[int, ...], axis: int 
 def _affine(
     graph: Graph, node: Node, slot: int, here: int | None, channels: int, rank: int
 ) -> tuple[Array, Array] | None:
-    """(gain, bias) by channel of an elementwise node or a BatchNormalization; None where it varies along another axis."""
+    """(gain, bias) by channel of an elementwise node or BatchNormalization; None where it varies along another axis."""
     one, zero = np.ones(channels), np.zeros(channels)
     if node.op in ("Identity", "Cast"):
         return one, zero
@@ -168,7 +174,7 @@ def _changed(graph: Graph, steps: Sequence[Step], wanted: Step) -> Iterator[list
     pairs = [(i,) for i in range(len(steps))] + list(combinations(range(len(steps)), 2))
     for chosen in pairs:
         trial, edits = list(steps), []
-        for i in sorted(chosen, key=lambda i: trial[i].node is not None and trial[i].node.op in ("Add", "Sub")):  # type: ignore[union-attr]
+        for i in sorted(chosen, key=lambda i: steps[i].shifts):
             new, edit = _retuned(graph, trial, i, wanted, start)
             if new is None or edit is None or _idle(new):
                 break  # a step that would do nothing had better be removed
@@ -201,10 +207,13 @@ def _retuned(graph: Graph, steps: list[Step], i: int, wanted: Step, start: Step)
         undo = np.argsort(behind.relative)
         mid = [wanted.relative[k] for k in undo]
         perm = tuple(list(before.relative).index(m) for m in mid)
-        return Step(node, step.order, step.gain, step.bias, step.axes, perm, step.axis), ed.SetAttribute(node.key, "perm", perm)
-    if node.op not in ("Mul", "Div", "Add", "Sub") or (node.op == "Sub" and step.slot == 1) or node.input(1 - step.slot) not in graph.initializers:
+        turned = Step(node, step.order, step.gain, step.bias, step.axes, perm, step.axis)
+        return turned, ed.SetAttribute(node.key, "perm", perm)
+    scales = node.op in ("Mul", "Div", "Add") or (node.op == "Sub" and step.slot == 0)
+    if not scales or node.input(1 - step.slot) not in graph.initializers:
         return None, None
-    # in the channels of step i: wanted.gain = behind.gain · g · before.gain, wanted.bias = behind.gain (g·before.bias + b) + behind.bias
+    # in the channels of step i: wanted.gain = behind.gain · g · before.gain,
+    # wanted.bias = behind.gain · (g · before.bias + b) + behind.bias
     total_gain, total_bias = wanted.gain[back], wanted.bias[back]
     tail_gain, tail_bias = behind.gain[back], behind.bias[back]
     if node.op in ("Mul", "Div"):
@@ -260,5 +269,6 @@ def _weights(graph: Graph, found: InputMap, steps: Sequence[Step]) -> Iterator[l
     weight = constant(graph, readers[0][0], 1)
     if weight is not None and weight.shape[1] == len(found.order):
         moved = np.empty_like(weight)
-        moved[:, list(found.order)] = (weight * found.gain.reshape(1, -1, *(1,) * (weight.ndim - 2))).astype(weight.dtype)
+        gain = found.gain.reshape(1, -1, *(1,) * (weight.ndim - 2))
+        moved[:, list(found.order)] = (weight * gain).astype(weight.dtype)
         yield [ed.SetInput(readers[0][0].key, 1, moved)]

@@ -46,7 +46,7 @@ def places(graph: Graph) -> list[Place]:
 
 
 def inserted(graph: Graph, place: Place, nodes: Sequence[New]) -> list[Edit]:
-    """Nodes (operator, attributes, constant) put one behind the other right after the input, named as the graph names."""
+    """Nodes (operator, attributes, constant) put one behind the other after the input, named as the graph names."""
     edits: list[Edit] = []
     tensor, current = place.name, graph
     near = next((n for n, _ in graph.consumers.get(place.name, ())), None)
@@ -63,7 +63,7 @@ def inserted(graph: Graph, place: Place, nodes: Sequence[New]) -> list[Edit]:
 def retuned(
     graph: Graph, place: Place, rng: np.random.Generator, change: Callable[[Array], Array | None]
 ) -> list[Edit] | None:
-    """The constant of one of the first arithmetic nodes behind the input changed; None where there is none to change."""
+    """The constant of one of the first arithmetic nodes at the input changed; None where there is none to change."""
     able: list[Edit] = []
     tensor = place.name
     for _ in range(6):

@@ -1,7 +1,8 @@
 """Ranges that image classifiers are trained on, and affine maps between them by name.
 
-A range says how a value y comes from a 0…255 pixel u, by channel: y = gain · u + bias. The means and standard deviations are
-those that torchvision, Keras (tf and caffe modes) and the usual CIFAR and MNIST recipes publish, in RGB order.
+A range says how a value y comes from a 0…255 pixel u, by channel: y = gain · u + bias. The means and standard
+deviations are those that torchvision, Keras (tf and caffe modes) and the usual CIFAR and MNIST recipes publish, in
+RGB order.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ _FIELDS = ("scale", "offset", "mean", "std")
 
 @dataclass(frozen=True)
 class Range:
-    """A named normalisation y = (u·scale + offset − mean) / std; `fields` are those of a preprocessing configuration."""
+    """A named normalisation y = (u·scale + offset − mean) / std; `fields` are those of a configuration."""
 
     name: str
     scale: float = 1.0
@@ -77,10 +78,10 @@ class Naming:
 
 
 def name_map(gain: Array, bias: Array, low: float, high: float, tolerance: float = 2e-3) -> Naming | None:
-    """The pair of ranges whose map is y = gain·x + bias within `tolerance`, x from `low` to `high`; None where none fits.
+    """The pair of ranges whose map is y = gain·x + bias, x from `low` to `high`; None where none fits in `tolerance`.
 
-    The given range must be able to hold values from low to high and be used by them to a quarter at least; infinite ones
-    leave it open.
+    The given range must be able to hold values from low to high and be used by them to a quarter at least; infinite
+    ones leave it open.
     """
     channels = len(gain)
     for given in RANGES:
@@ -113,7 +114,7 @@ def affine_of(config: Mapping[str, Any], channels: int) -> tuple[Array, Array]:
 
 
 def config_for(gain: Array, bias: Array, known: Mapping[str, Any] | None, tolerance: float = 2e-3) -> dict[str, Any]:
-    """Configuration fields that make y = gain·u + bias of 0…255 pixels: those of `known`, of a named range, or plain ones."""
+    """Configuration fields that make y = gain·u + bias of pixels: those of `known`, of a named range, or plain ones."""
     span = tolerance * max(np.abs(gain * 255).max(), 1e-12)
 
     def fits(made: tuple[Array, Array] | None) -> bool:

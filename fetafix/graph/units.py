@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from fetafix.ir import Graph, Node
 
 ACTIVATIONS = frozenset({
-    "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softplus", "Softsign",
-    "Clip", "ThresholdedRelu", "Gelu", "Mish", "Swish", "Erf", "Exp", "Abs", "Sqrt", "Neg",
+    "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Softplus",
+    "Softsign", "Clip", "ThresholdedRelu", "Gelu", "Mish", "Swish", "Erf", "Exp", "Abs", "Sqrt", "Neg",
 })
 _GATES = frozenset({"Sigmoid", "HardSigmoid", "Tanh", "Softplus"})
 _ALIKE = {"Clip": "Relu"}

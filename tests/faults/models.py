@@ -47,7 +47,8 @@ def residual_nhwc(seed: int = 0) -> Graph:
     for _ in range(2):
         y = b.op("Relu", norm(conv(x, channels)))
         x = b.op("Relu", b.op("Add", conv(y, channels), x))
-    x = b.op("Transpose", b.op("MaxPool", b.op("Transpose", x, perm=NCHW), kernel_shape=(2, 2), strides=(2, 2)), perm=NHWC)
+    x = b.op("MaxPool", b.op("Transpose", x, perm=NCHW), kernel_shape=(2, 2), strides=(2, 2))
+    x = b.op("Transpose", x, perm=NHWC)
     x = b.op("ReduceMean", conv(x, channels), axes=(1, 2), keepdims=0)
     x = b.op("Gemm", x, b.weight(10, channels), b.normal(10), transB=1)
     return _open(b.build(b.op("Softmax", x, axis=1)))

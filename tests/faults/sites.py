@@ -75,21 +75,23 @@ def feeds_of(graph: Graph, seed: int = 1, count: int = 3) -> dict[str, Array]:
 
 
 def interface(
-    source: Graph, target: Graph, feeds: Mapping[str, Array] | None = None, target_feeds: Mapping[str, Array] | None = None,
-    **more: Any,
+    source: Graph, target: Graph, feeds: Mapping[str, Array] | None = None,
+    target_feeds: Mapping[str, Array] | None = None, **more: Any,
 ) -> Interface:
-    """Both models bound by position; the target gets the source's feeds in its declared layout unless told otherwise."""
+    """Both models bound by position; the target gets the source's feeds in its declared layout by default."""
     feeds = dict(feeds or feeds_of(source))
     inputs = dict(zip(target.input_names, source.input_names, strict=True))
     own = {t: _laid(feeds[s], next(v.shape for v in target.inputs if v.name == t)) for t, s in inputs.items()}
     expected = run(source, feeds)
-    outputs = more.pop("outputs", None) or {t: s for t, s in zip(target.output_names, source.output_names, strict=False)}
+    outputs = more.pop("outputs", None) or dict(zip(target.output_names, source.output_names, strict=False))
     return Interface(source, target, inputs, outputs, feeds, dict(target_feeds or own), expected, run, images=True,
                      extra_outputs=tuple(o for o in target.output_names if o not in outputs), **more)
 
 
 def _laid(x: Array, declared: Sequence[Any] | None) -> Array:
-    if declared is None or x.ndim != 4 or all(not isinstance(d, int) or d == n for d, n in zip(declared, x.shape, strict=True)):
+    if declared is None or x.ndim != 4:
+        return x
+    if all(not isinstance(d, int) or d == n for d, n in zip(declared, x.shape, strict=True)):
         return x
     perm = NHWC if declared[3] == x.shape[1] else NCHW
     return np.ascontiguousarray(x.transpose(perm))
@@ -124,8 +126,8 @@ def segment(
         actual, error, failure = None, float("inf"), str(problem)
     return Segment(
         ours, theirs, tuple(Anchor(t, s, Layout(perm if at_input else None)) for t, s in starts.items()),
-        Anchor(*end, Layout(goal_perm)), own, values, expected, actual, error, tolerance, target, EVALUATOR.run, failure,
-        at_input, end[0] in target.output_names, dict(pairs or starts),
+        Anchor(*end, Layout(goal_perm)), own, values, expected, actual, error, tolerance, target, EVALUATOR.run,
+        failure, at_input, end[0] in target.output_names, dict(pairs or starts),
     )
 
 

@@ -20,8 +20,8 @@ _FORBIDDEN = ("fetafix.formats", "fetafix.cli", "fetafix.api", "fetafix.repair",
               "fetafix.render", "click", "torch", "tensorflow", "onnx2torch", "keras")
 REQUIRED = {
     "pp-mean-std", "pp-range", "pp-bgr", "pp-hw-swap", "id-layout", "id-size", "id-baked-batch", "cg-act-missing",
-    "cg-op-substitution", "cg-bn-train", "cg-residual", "cg-operand-swap", "cg-extra-output", "cg-unexplained", "op-softmax",
-    "op-class-offset",
+    "cg-op-substitution", "cg-bn-train", "cg-residual", "cg-operand-swap", "cg-extra-output", "cg-unexplained",
+    "op-softmax", "op-class-offset", "op-output-order",
 }
 
 

@@ -17,7 +17,7 @@ from fetafix.heal import diagnose
 from fetafix.ir import Graph
 from tests.faults.models import arithmetic, gated, renamed, residual, residual_nhwc
 from tests.faults.sites import EVALUATOR, best_trial, broken, claims, feeds_of, run, segment
-from tests.faults.support import NHWC, Builder, with_shapes
+from tests.faults.support import NCHW, NHWC, Builder, with_shapes
 
 FAULTS = list(catalogue().values())
 MODELS: dict[str, Callable[[], Graph]] = {
@@ -49,7 +49,8 @@ def _aligner(name: str) -> Aligner:
 def _segments(name: str, target: Graph, nhwc: bool = False) -> list[Segment]:
     aligner = _aligner(name)
     twin = InputTwin(target.input_names[0], aligner.source.input_names[0], Layout(NHWC if nhwc else None))
-    return aligner.align(target, (twin,), dict(zip(target.output_names, aligner.source.output_names, strict=True))).segments()
+    outputs = dict(zip(target.output_names, aligner.source.output_names, strict=True))
+    return aligner.align(target, (twin,), outputs).segments()
 
 
 def _heals(name: str, target: Graph, code: str, nhwc: bool = False) -> None:
@@ -125,7 +126,8 @@ def test_a_slope_by_channel_follows_the_layout() -> None:
     x = b.op("Conv", b.input((2, 3, 6, 6)), b.weight(4, 3, 1, 1), kernel_shape=(1, 1))
     source = b.build(b.op("Abs", b.op("PRelu", x, b.normal(4, 1, 1))))
     b = Builder(3)
-    x = b.op("Conv", b.op("Transpose", b.input((2, 6, 6, 3)), perm=(0, 3, 1, 2)), b.weight(4, 3, 1, 1), kernel_shape=(1, 1))
+    x = b.op("Transpose", b.input((2, 6, 6, 3)), perm=NCHW)
+    x = b.op("Conv", x, b.weight(4, 3, 1, 1), kernel_shape=(1, 1))
     target = b.build(b.op("Abs", b.op("Transpose", x, perm=NHWC)))
     feeds = {"input_0": np.random.default_rng(0).standard_normal((2, 3, 6, 6)).astype(np.float32)}
     site = segment(source, target, perm=NHWC, goal_perm=NHWC, feeds=feeds)

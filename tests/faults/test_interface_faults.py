@@ -53,7 +53,10 @@ def test_injected_is_named_and_healed(code: str, place: int, seed: int) -> None:
     assert claims(healed, FAULTS) == []
 
 
-@pytest.mark.parametrize("make", [cnn, lambda: cnn(nhwc=True), residual, heads, lambda: cnn(flatten="Reshape", batch=2)])
+HEALTHY = [cnn, lambda: cnn(nhwc=True), residual, heads, lambda: cnn(flatten="Reshape", batch=2)]
+
+
+@pytest.mark.parametrize("make", HEALTHY)
 def test_silent_on_healthy(make: Callable[[], Graph]) -> None:
     source = _shaped(make())
     assert claims(interface(source, renamed(source), feeds_of(source)), FAULTS) == []
@@ -67,7 +70,8 @@ def test_silent_on_another_declared_layout() -> None:
 def test_a_fixed_batch_is_no_fault() -> None:
     source = _shaped(cnn(flatten="Reshape"))
     node = next(n for n in source.nodes if n.op == "Reshape")
-    target = renamed(apply(source, [SetInput(node.key, 1, np.array([1, -1], np.int64)), SetInputShape("image", (1, 3, 16, 16))]))
+    baked = [SetInput(node.key, 1, np.array([1, -1], np.int64)), SetInputShape("image", (1, 3, 16, 16))]
+    target = renamed(apply(source, baked))
     one = {k: v[:1] for k, v in feeds_of(source).items()}
     assert claims(interface(source, target, one), FAULTS) == []
 
@@ -75,7 +79,8 @@ def test_a_fixed_batch_is_no_fault() -> None:
 def test_a_fixed_batch_that_is_given_more_is_opened() -> None:
     source = _shaped(cnn(flatten="Reshape"))
     node = next(n for n in source.nodes if n.op == "Reshape")
-    target = renamed(apply(source, [SetInput(node.key, 1, np.array([1, -1], np.int64)), SetInputShape("image", (1, 3, 16, 16))]))
+    baked = [SetInput(node.key, 1, np.array([1, -1], np.int64)), SetInputShape("image", (1, 3, 16, 16))]
+    target = renamed(apply(source, baked))
     feeds = feeds_of(source)
     site = interface(source, target, feeds, {"v_image": feeds["image"]})
     ((fault, suspicion),) = claims(site, FAULTS)
