@@ -97,6 +97,19 @@ class TorchArtifact:
             ]
         return arrays
 
+    @contextlib.contextmanager
+    def differently(self) -> Iterator[None]:
+        """While it is entered, `run` uses one thread and none of oneDNN's kernels."""
+        import torch
+
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            with torch.backends.mkldnn.flags(enabled=False):  # type: ignore[no-untyped-call]
+                yield
+        finally:
+            torch.set_num_threads(threads)
+
     def _arguments(self, feeds: Mapping[str, Array]) -> list[Any]:
         import torch
 

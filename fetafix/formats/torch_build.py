@@ -94,18 +94,19 @@ class _Builder:
         if not isinstance(record.state, dict):
             raise refuse(self._path, f"{record.qualified} has a state that is no dict")
         state: dict[str, Any] = {}
+        blank = _blank()
         for key, value in record.state.items():
             where = f"{record.qualified}.{key}"
             if not isinstance(key, str) or _BREAKING.search(key):
                 raise refuse(self._path, f"{record.qualified} has an attribute named {key!r}")
-            if cls.__name__ == "GraphModule" and key in _GRAPH_ONLY:
+            if key == "__overloads__" or (cls.__name__ == "GraphModule" and key in _GRAPH_ONLY):
                 continue
             if key in _TABLES:
                 state[key] = self._table(key, value, where)
             elif _is_hook(key):
                 if value and value is not True:
                     raise refuse(self._path, f"{where} holds hooks, which are code")
-                state[key] = value if isinstance(value, bool | None) else _blank().get(key, {})
+                state[key] = value if isinstance(value, bool | None) else blank.get(key, {})
             else:
                 state[key] = self._attribute(key, value, cls, where)
         return state

@@ -22,7 +22,7 @@ def lift(program: Program, folder: Path, args: Sequence[Any], example: Mapping[s
 
     inputs = [i.name for i in program.inputs]
     with torch.no_grad():
-        outputs = list(program.outputs(args))
+        outputs = program.output_names() if program.graph is not None else list(program.outputs(args))
         notes: list[str] = []
         tapped = _tapped(program, args, inputs, outputs, notes)
         if tapped is None:
@@ -44,7 +44,7 @@ def _tapped(
             return model, taps
         return torch_fx.tap(program.graph, args, inputs, outputs)
     except Exception as error:  # the exporter raises anything; the plain export may still work
-        notes.append(f"layers could not be traced one by one ({type(error).__name__}: {str(error)[:200]})")
+        notes.append(f"layers could not be traced one by one ({type(error).__name__}: {_short(error)})")
         return None
 
 
@@ -58,8 +58,9 @@ def _whole(
         model = torch_onnx.export(program.module, args, inputs, outputs, batched)
         torch_onnx.settle(model, [], [], outputs)
         return model
-    except Exception as first:  # the exporter raises anything
-        notes.append(f"the TorchScript exporter failed ({str(first)[:200]}); the newer one was used")
+    except Exception as error:  # the exporter raises anything
+        first = _short(error)
+        notes.append(f"the TorchScript exporter failed ({first}); the newer one was used")
     try:
         with torch_onnx.quiet():
             made = torch.onnx.export(
@@ -73,7 +74,15 @@ def _whole(
             )
         return made.model_proto  # type: ignore[union-attr]
     except Exception as error:  # as above
-        raise LiftError(f"neither ONNX exporter can export it: {str(error)[:400]}") from error
+        raise LiftError(f"no ONNX exporter can export it: {first}; {_short(error)}") from error
+
+
+def _short(error: BaseException) -> str:
+    """The part of an exporter's message that says what is wrong."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    telling = next((line for line in lines if line.startswith("<class")), lines[0] if lines else type(error).__name__)
+    return telling[:200]
+
 
 
 def _names(model: onnx.ModelProto, program: Program, taps: Taps) -> dict[str, str]:

@@ -37,8 +37,11 @@ class Taps:
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """The exporter's warnings and progress lines are about PyTorch's plans, not about the model."""
+    import torch
+
     logger = logging.getLogger("torch.onnx")
     level = logger.level
+    torch._C._jit_set_onnx_log_output_stream("stderr")  # it prints whole graphs where it fails
     logger.setLevel(logging.CRITICAL)
     try:
         with (

@@ -8,9 +8,11 @@ from typing import Any
 
 from fetafix.formats import torch_onnx, torch_signature
 from fetafix.formats.base import OpenOptions
-from fetafix.formats.torch_program import Program, damaged, settled
+from fetafix.formats.torch_program import Program, damaged
 from fetafix.formats.torch_vet import examine_script
 from fetafix.report import TensorInfo
+
+_PLAIN = ("NoneType", "OptionalType", "BoolType", "IntType", "FloatType", "StringType", "ListType")
 
 
 def open_script(path: Path, options: OpenOptions) -> Program:
@@ -24,16 +26,16 @@ def open_script(path: Path, options: OpenOptions) -> Program:
     except (RuntimeError, ValueError, OSError) as error:
         raise damaged(path, error) from error
     details: dict[str, Any] = {}
-    if module.training:
+    if getattr(module, "training", False):
         details["saved_in_training_mode"] = True
-    settled(module, {})
+    _evaluating(module)
     from fetafix.formats.torch_script_host import ScriptHost
 
     inputs = torch_signature.with_shapes(_inputs(module), options.input_shapes)
 
     def tap(args: Sequence[Any], names: Sequence[str], outputs: Sequence[str]) -> Any:
-        fresh = torch.jit.load(str(path), map_location="cpu").eval()  # type: ignore[no-untyped-call]
-        return tap_script(fresh, args, names, outputs)
+        fresh = torch.jit.load(str(path), map_location="cpu")  # type: ignore[no-untyped-call]
+        return tap_script(_evaluating(fresh), args, names, outputs)
 
     def host(taps: Mapping[str, str], names: Sequence[str], args: Sequence[Any]) -> Any:
         return ScriptHost(module, taps, names)
@@ -52,7 +54,35 @@ def inlined(module: Any) -> Any:
 
     graph = module.forward.graph if hasattr(module.forward, "graph") else module.graph
     torch._C._jit_pass_inline(graph)
+    for node in graph.findAllNodes("prim::GetAttr"):
+        _settle(graph, module, node)
+    torch._C._jit_pass_constant_propagation(graph)
+    torch._C._jit_pass_dce(graph)
     return graph
+
+
+def _evaluating(module: Any) -> Any:
+    """The module in evaluation mode; a frozen one has no other."""
+    return module.eval() if hasattr(module, "training") else module
+
+
+def _settle(graph: Any, module: Any, node: Any) -> None:
+    """Replace an attribute that is a plain value (None, a flag) by a constant, so that branches on it vanish."""
+    import torch
+
+    if node.output().type().kind() not in _PLAIN:
+        return
+    value = module
+    for part in attribute_path(node.output()).split("."):
+        value = getattr(value, part)
+    if isinstance(value, torch.Tensor):
+        node.output().setType(torch._C.TensorType.get())
+        return
+    if isinstance(value, list) and not all(isinstance(v, int | float) for v in value):
+        return
+    with graph.insert_point_guard(node):
+        constant = graph.insertConstant(value)
+    node.output().replaceAllUsesWith(constant)
 
 
 def values(graph: Any) -> Iterator[Any]:

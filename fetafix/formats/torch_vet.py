@@ -25,7 +25,7 @@ _OPERATOR_NAMES = "add sub mul truediv floordiv mod neg getitem eq ne lt le gt g
 _SIZE_FUNCTIONS = """math.floor math.ceil math.trunc math.sqrt math.pow torch.sym_max torch.sym_min torch.sym_float
 torch.sym_int torch.sym_not torch.sym_ite torch.sym_sum torch.sym_sqrt"""
 _FUNCTIONS = frozenset([*(f"_operator.{n}" for n in _OPERATOR_NAMES.split()), *_SIZE_FUNCTIONS.split()])
-_FILE_OPERATORS = ("save", "from_file", "load", "_save_parameters", "_load_parameters", "wait", "fork", "system")
+_FILE_OPERATORS = ("save", "from_file", "load", "_save_parameters", "_load_parameters", "system")
 _SYMBOLIC_NAMES = """Symbol Integer Rational Float FloorDiv ModularIndexing Where PythonMod Mod CleanDiv CeilToInt
 FloorToInt CeilDiv LShift RShift PowByNatural FloatPow FloatTrueDiv IntTrueDiv TruncToFloat TruncToInt RoundToInt
 RoundDecimal ToFloat Identity Max Min Eq Ne Lt Le Gt Ge And Or Not Mul Add Pow true false oo int_oo zoo
@@ -192,7 +192,8 @@ def _examine_tree(spec: Any, path: Path) -> None:
             raise refuse(path, "its inputs or outputs name an enum class")
 
 
-_SCRIPT_FILE_OPERATOR = re.compile(rf"\b(?:torch|ops\.\w+|aten|prim)\.({'|'.join(_FILE_OPERATORS)})\s*\(")
+_GAP = r"[\s\\]*"  # the script's parser allows blanks and continued lines between the names
+_SCRIPT_FILE_OPERATOR = re.compile(rf"\b(?:torch|ops{_GAP}\.{_GAP}\w+){_GAP}\.{_GAP}({'|'.join(_FILE_OPERATORS)})\b")
 
 
 def examine_script(path: Path) -> None:
@@ -200,9 +201,9 @@ def examine_script(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             for name in archive.namelist():
-                if name.endswith(".py"):
+                if "/code/" in f"/{name}":
                     found = _SCRIPT_FILE_OPERATOR.search(archive.read(name).decode("utf-8", "replace"))
                     if found:
-                        raise refuse(path, f"its TorchScript code calls {found.group(0)[:-1]} ({name})")
+                        raise refuse(path, f"its TorchScript code calls {found.group(0)} ({name})")
     except zipfile.BadZipFile as error:
         raise UnreadableModel(f"{path}: damaged TorchScript archive: {error}") from error

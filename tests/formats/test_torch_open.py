@@ -128,7 +128,7 @@ def test_a_state_dict_needs_an_architecture_that_fits(tmp_path, monkeypatch):
         opened(path, arch="nowhere:factory")
     (tmp_path / "own_arch.py").write_text("import torch\ndef make():\n    return torch.nn.Linear(2, 2)\n")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UnreadableModel, match="missing: weight, bias; unexpected: stem.weight"):
+    with pytest.raises(UnreadableModel, match=r"missing: weight, bias; unexpected: stem\.weight"):
         opened(path, arch="own_arch:make")
 
 

@@ -254,6 +254,52 @@ def test_a_shared_layer_changes_only_where_it_is_edited(tmp_path):
         np.testing.assert_allclose(bench.run(out), bench.wanted(edits), rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("kind", ["scripted", "frozen", "traced by fx"])
+def test_other_ways_to_store_a_module(kind, tmp_path):
+    model, path = small_cnn(), tmp_path / "model.pt"
+    if kind == "traced by fx":
+        torch.save(torch.fx.symbolic_trace(model), path)
+    else:
+        script = torch.jit.script(model)
+        torch.jit.save(torch.jit.freeze(script) if kind == "frozen" else script, path)
+    artifact = pytorch.open(path, pytorch.recognise(path), OpenOptions(threads=1))
+    lifted = artifact.lift(tmp_path, {"x": X})
+    graph = load_graph(lifted.path)
+    assert lifted.notes == ()
+    weight = E.SetInput(nodes(graph, "Conv")[1].key, 1, np.full((8, 8, 3, 3), 0.1, np.float32))
+    edits = [weight, *set_dilation(graph), *append_softmax(graph)]
+    out = tmp_path / "out.pt"
+    assert artifact.write(edits, out, lifted.path).unsupported == ()
+    after = E.apply(graph, edits)
+    (wanted,) = Evaluator().run(after, {"x": X}, after.output_names)
+    result = pytorch.open(out, pytorch.recognise(out), OpenOptions(threads=1)).run({"x": X})
+    np.testing.assert_allclose(result["output"], wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_code_that_cannot_be_traced_takes_tensors_only(tmp_path):
+    class Branching(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.model = small_cnn()
+
+        def forward(self, x):
+            return -self.model(x) if x.sum() > 1e9 else self.model(x)
+
+    import tests.formats.torch_zoo as zoo
+
+    zoo.Branching = Branching
+    path, out = tmp_path / "state.pt", tmp_path / "out.pt"
+    torch.save(Branching().state_dict(), path)
+    artifact = pytorch.open(path, "torch-state-dict", OpenOptions(threads=1, arch="tests.formats.torch_zoo:Branching"))
+    lifted = artifact.lift(tmp_path, {"x": X})
+    graph = load_graph(lifted.path)
+    edits = [*set_weight(graph), *append_softmax(graph)]
+    written = artifact.write(edits, out, lifted.path)
+    assert [i for i, _ in written.unsupported] == [1] and "traced" in written.unsupported[0][1]
+    changed = {k for k, v in torch.load(out).items() if not torch.equal(v, torch.load(path)[k])}
+    assert changed == {"model.block.conv.weight"}
+
+
 def test_an_unwritable_place_is_an_output_error(benches, tmp_path):
     bench = benches["torch-module"]
     with pytest.raises(OutputError, match="cannot be written"):
