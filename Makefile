@@ -8,7 +8,7 @@ TORCH_ARGS ?=
 ARGS       ?=
 
 PY  := $(VENV)/bin/python
-PIP := $(PY) -m pip --disable-pip-version-check install --quiet -c configs/constraints.txt
+PIP := $(PY) -m pip --disable-pip-version-check install --quiet --quiet -c configs/constraints.txt
 # Two test processes of one computing thread each suit two cores; more only get in each other's way.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 

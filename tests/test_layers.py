@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -117,3 +119,17 @@ def test_nothing_public_is_missing() -> None:
     assert set(fetafix.__all__) <= set(dir(fetafix))
     with pytest.raises(AttributeError, match="no attribute 'chek'"):
         _ = fetafix.chek
+
+
+DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn"}
+
+
+def test_what_is_imported_is_declared() -> None:
+    project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text("utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = (*project["dependencies"], *extras["torch"], *extras["demo"])
+    declared = {re.split(r"[<>=\[]", d)[0].lower() for d in wanted}
+    used = {p for targets in imports().values() for p in targets if p not in imports()} - {"fetafix"}
+    packages = {DISTRIBUTIONS.get(p, p).lower() for p in used - set(sys.stdlib_module_names)}
+    assert packages <= declared
+    assert declared - packages <= {"torchvision", "onnxscript"}  # which onnx2torch and torch.onnx import
