@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,7 +17,6 @@ from fetafix import plan as plans
 from fetafix import repair
 from fetafix.api import report_on
 from fetafix.edit_data import ArrayStore
-from fetafix.edits import SetPreprocessing
 from fetafix.errors import LiftError, UsageError
 from fetafix.faults import catalogue
 from fetafix.findings import rejected
@@ -32,11 +31,14 @@ from fetafix.session import Session
 from fetafix.workbench import Workbench
 
 
+R = TypeVar("R", bound=msgspec.Struct)
+
+
 def localized(session: Session) -> Report:
     """The report of `localize`."""
     before = session.judge("all", stop=True)
     report = _as(report_on(session, before), command="localize")
-    if report.verdict is Verdict.EQUIVALENT:
+    if _sound(report, session):
         return report
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fetafix-")))
@@ -60,7 +62,7 @@ def repaired(session: Session, wanted: RepairOptions) -> Report:
         before = session.judge("all")
         report = _as(report_on(session, before), command="repair", journal=str(wanted.journal) if wanted.journal else None)
         _log(journal, "judged", which="all", verdict=str(report.verdict), agreement=report.agreement)
-        if report.verdict is Verdict.EQUIVALENT and not wanted.plan:
+        if _sound(report, session) and not wanted.plan:
             _log(journal, "nothing to repair", reason=report.reason)
             return report
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fetafix-")))
@@ -69,12 +71,17 @@ def repaired(session: Session, wanted: RepairOptions) -> Report:
                 bench = stack.enter_context(Workbench(session, folder))
         except LiftError as error:
             return _as(report, verdict=Verdict.UNDECIDED, reason=str(error), passed=False)
-        return _operate(session, bench, wanted, report, journal, out, folder)
+        return _operate(session, bench, wanted, report, journal, out, folder, stack)
+
+
+def _sound(report: Report, session: Session) -> bool:
+    """Whether there is nothing to look for: the answers agree and so do the interfaces."""
+    return report.verdict is Verdict.EQUIVALENT and not session.bindings.extra
 
 
 def _operate(
     session: Session, bench: Workbench, wanted: RepairOptions, report: Report, journal: Journal | None, out: Path,
-    folder: Path,
+    folder: Path, stack: ExitStack,
 ) -> Report:
     store = ArrayStore()
     located: Located | None = None
@@ -88,13 +95,13 @@ def _operate(
     if wanted.save_plan and not wanted.plan:
         _save_plan(session, wanted, groups, store)
     search = session.judge("search")
-    surgeon = Surgeon(session, bench.target_lift.path, folder, journal)
+    surgeon = stack.enter_context(Surgeon(session, bench.target_lift.path, folder, journal))
     with session.timed("operate"):
         trial = surgeon.operate(groups, search) if groups else Trial((), None, search)
     extra = rejected(located.steps, bench.names[1]) if located else []
     report = _as(report, findings=found, repairs=repair.records(trial, extra),
                  notes=[*report.notes, *(_notes(bench, located) if located else [])])
-    if trial.written is None:
+    if trial.copy is None:
         _log(journal, "nothing kept", reason=_nothing(located))
         return _as(report, reason=f"{report.reason} {_nothing(located)}", passed=report.passed)
     return _prove(session, wanted, report, journal, surgeon, trial, out)
@@ -105,11 +112,11 @@ def _prove(
     out: Path,
 ) -> Report:
     """Judge the kept copy on the held-out samples, and write it where that is wanted and it is no step back."""
-    kept = [g for i, g in enumerate(trial.groups) if i not in trial.unsupported]
-    assert trial.written is not None
+    kept = trial.kept
+    assert trial.copy is not None
     first = session.judge("heldout")
     with session.timed("prove"):
-        proof = surgeon.judge("heldout", trial.written, kept)
+        proof = surgeon.judge("heldout", trial.copy)
     _log(journal, "proof", which="heldout", before=first.agreement, after=proof.agreement)
     report = _as(report, agreement=first.agreement, after=proof.agreement, passed=proof.ruling.passed)
     if not repair.better(proof, first) and session.samplings.heldout:
@@ -124,7 +131,7 @@ def _prove(
         written = surgeon.write(kept, out)
         output = Output(path=str(written.path), sha256=sha256(written.path))
         _log(journal, "written", output=output, entries=[g.entry.id for g in kept], approved_by=wanted.approved_by)
-        changes = {k: v for g in kept for e in g.edits if isinstance(e, SetPreprocessing) for k, v in e.changes.items()}
+        changes = repair.preprocessing(kept)
         if changes:
             report = _as(report, notes=[*report.notes, f"preprocess the target's inputs with {changes}"])
     return _as(report, verdict=verdict, reason=reason, output=output)
@@ -133,7 +140,7 @@ def _prove(
 def _ending(proof: Judgement, trial: Trial, wanted: RepairOptions) -> tuple[Verdict, str]:
     """The verdict after a repair that helped, and the sentence that says so."""
     where = "the repaired model" if wanted.apply else "the repaired model (dry run: --apply writes it)"
-    count = len(trial.groups) - len(trial.unsupported)
+    count = len(trial.kept)
     made = f"{count} repair{'s' if count != 1 else ''} kept, proved on held-out samples: {where}: {proof.ruling.reason}"
     if proof.ruling.verdict is Verdict.EQUIVALENT:
         return Verdict.REPAIRED, made
@@ -174,7 +181,7 @@ def _planned(session: Session, wanted: RepairOptions, journal: Journal | None) -
 
 
 def _save_plan(session: Session, wanted: RepairOptions, groups: Sequence[Group], store: ArrayStore) -> None:
-    first, second = session.infos
+    first, second = session.source_info, session.target_info
     plan = plans.Plan(
         source=plans.File(path=first.path, sha256=first.sha256), target=plans.File(path=second.path, sha256=second.sha256),
         seed=session.options.seed, options=_plain(session, wanted), entries=[g.entry for g in groups],
@@ -209,5 +216,6 @@ def _log_located(journal: Journal | None, located: Located, found: Sequence[Find
             )
 
 
-def _as(record: Any, **changes: Any) -> Any:
+def _as(record: R, **changes: Any) -> R:
+    """The record with some fields changed."""
     return msgspec.structs.replace(record, **changes)

@@ -7,26 +7,25 @@ they are; without `apply` nothing is left behind but the report, and the plan an
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from fetafix import journal as journals
-from fetafix import plan as plans
 from fetafix.edit_data import ArrayStore
 from fetafix.edits import Edit, SetPreprocessing
-from fetafix.errors import FetafixError, ModelError, OutputError
+from fetafix.errors import FetafixError, OutputError
 from fetafix.faults.base import FaultType
-from fetafix.findings import proposals, rejected
+from fetafix.findings import proposals
 from fetafix.formats.base import OpenOptions, Written
+from fetafix.inputs.preprocess import ASSUMED
 from fetafix.judging import Judgement
 from fetafix.localize import Located
 from fetafix.parallel import ModelProcess
 from fetafix.plan import Entry
-from fetafix.report import Output, Repair
+from fetafix.report import Repair
 from fetafix.session import Session
 from fetafix.treat import Step
 from fetafix.workbench import Workbench
@@ -45,13 +44,38 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a group is left out; status as in the report: "unsupported" by the format, or "rejected" by measurement."""
+
+    status: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy of the target with edits, written natively and opened."""
+
+    path: Path
+    process: ModelProcess
+    preprocess: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Trial:
-    """A written copy, judged. unsupported: group index → why its edits cannot be written natively."""
+    """What came of applying groups. copy: the best copy, None where none is better than the target as it is.
+
+    refused: group index → why it is not in the copy. judgement: of the copy, on the search set.
+    """
 
     groups: tuple[Group, ...]
-    written: Path | None
+    copy: Copy | None
     judgement: Judgement
-    unsupported: Mapping[int, str] = field(default_factory=dict)
+    refused: Mapping[int, Refusal] = field(default_factory=dict)
+
+    @property
+    def kept(self) -> list[Group]:
+        """The groups that the copy holds."""
+        return [g for i, g in enumerate(self.groups) if i not in self.refused]
 
 
 def groups_of(located: Located, bench: Workbench, catalogue: Mapping[str, FaultType], store: ArrayStore) -> list[Group]:
@@ -69,93 +93,96 @@ def _alternatives(step: Step) -> tuple[tuple[Edit, ...], ...]:
 
 
 class Surgeon:
-    """Applies groups of edits to copies of a session's target and judges them; temporary files live in `folder`."""
+    """Applies groups of edits to copies of a session's target and judges them. A context manager: copies stay open."""
 
-    def __init__(self, session: Session, bench_lift: Path, folder: Path, journal: journals.Journal | None) -> None:
-        self._session, self._lift, self._folder, self._journal = session, bench_lift, folder, journal
+    def __init__(self, session: Session, lifted: Path, folder: Path, journal: journals.Journal | None) -> None:
+        self._session, self._lift, self._folder, self._journal = session, lifted, folder, journal
+        self._stack = ExitStack()
         self._count = 0
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
     def operate(self, groups: Sequence[Group], before: Judgement) -> Trial:
-        """Write and judge all groups; where that is no gain, those of them that are one by one."""
-        groups, unsupported = self._supported(groups)
-        usable = [g for i, g in enumerate(groups) if i not in unsupported]
-        trial = self._try(usable, tuple(groups), unsupported)
-        if trial is not None and better(trial.judgement, before):
-            return trial
-        kept: list[Group] = []
-        best: Trial | None = None
-        for group in usable[:_SINGLES] if len(usable) > 1 else ():
-            single = self._try([*kept, group], tuple(groups), unsupported)
-            if single is not None and better(single.judgement, best.judgement if best else before):
-                kept.append(group)
-                best = single
-        if best is None:
-            return Trial(tuple(groups), None, before, unsupported)
-        dropped = {i: "does not improve the native model" for i, g in enumerate(groups) if g not in kept and i not in unsupported}
-        return Trial(tuple(groups), best.written, best.judgement, {**unsupported, **dropped})
+        """Write and judge all groups; where that is no gain, one after the other, keeping those that are."""
+        path = self._path()
+        chosen, refused = list(groups), self._write(groups, path)
+        if refused:
+            chosen, refused = self._exchanged(chosen, refused)
+            self._write([g for i, g in enumerate(chosen) if i not in refused], path := self._path())
+        usable = {i: g for i, g in enumerate(chosen) if i not in refused}
+        trial = self._judged(usable, path) if usable else None
+        if trial is not None and better(trial[1], before):
+            return Trial(tuple(chosen), *trial, refused)
+        kept: dict[int, Group] = {}
+        best: tuple[Copy, Judgement] | None = None
+        for i, group in list(usable.items())[:_SINGLES] if len(usable) > 1 else ():
+            path = self._path()
+            if not self._write([*kept.values(), group], path):
+                single = self._judged({**kept, i: group}, path)
+                if single is not None and better(single[1], best[1] if best else before):
+                    kept[i], best = group, single
+        useless = {i: Refusal("rejected", "does not improve the native model") for i in usable if i not in kept}
+        copy, judgement = best or (None, before)
+        return Trial(tuple(chosen), copy, judgement, {**refused, **useless})
 
     def write(self, groups: Sequence[Group], out: Path) -> Written:
-        """Write the target with the groups' edits to `out`."""
+        """Write the target with the groups' edits to `out`. Raises EditError, OutputError."""
         return self._session.target.write([e for g in groups for e in g.edits], out, self._lift)
 
-    def open(self, path: Path) -> ModelProcess:
-        """A repaired copy in a process of its own."""
-        options = self._session.options
-        return ModelProcess(path, OpenOptions(trust=options.trust, arch=options.target_arch, threads=options.threads or 0))
-
-    def judge(self, which: Any, path: Path, groups: Sequence[Group], bench: Workbench | None = None) -> Judgement:
+    def judge(self, which: Any, copy: Copy) -> Judgement:
         """A copy against the source on the search or the held-out set."""
-        with closing(self.open(path)) as process:
-            return self._session.judge(which, process, self._preprocess(groups))
+        return self._session.judge(which, copy.process, copy.preprocess)
 
-    def _preprocess(self, groups: Sequence[Group]) -> Any:
-        changes = {k: v for g in groups for e in g.edits if isinstance(e, SetPreprocessing) for k, v in e.changes.items()}
-        if not changes:
-            return None
-        from fetafix.inputs.preprocess import ASSUMED
-
-        return (self._session.samplings.target.preprocess or ASSUMED).changed(changes)
-
-    def _supported(self, groups: Sequence[Group]) -> tuple[list[Group], dict[int, str]]:
-        """Exchange groups that the format cannot express for alternatives that it can; the rest with the reason."""
-        chosen, reasons = list(groups), dict[int, str]()
-        for i, why in self._refused(chosen).items():
-            reasons[i] = why
-            for edits in groups[i].alternatives:
-                other = Group(groups[i].entry, edits)
-                if not self._refused([other]):
-                    chosen[i] = other
-                    del reasons[i]
-                    break
-        return chosen, reasons
-
-    def _refused(self, groups: Sequence[Group]) -> dict[int, str]:
-        path = self._path()
-        flat = [(i, e) for i, g in enumerate(groups) for e in g.edits]
-        try:
-            written = self._session.target.write([e for _, e in flat], path, self._lift)
-        except (FetafixError) as error:
-            if len(groups) == 1:
-                return {0: str(error)}
-            refused: dict[int, str] = {}
-            for i, group in enumerate(groups):
-                refused.update({i: why for why in self._refused([group]).values()})
-            return refused
-        return {flat[i][0]: why for i, why in written.unsupported}
-
-    def _try(self, groups: Sequence[Group], everything: tuple[Group, ...], unsupported: Mapping[int, str]) -> Trial | None:
+    def _write(self, groups: Sequence[Group], path: Path) -> dict[int, Refusal]:
+        """Write the groups; what the format cannot express, by index, is not in the file."""
         if not groups:
-            return None
-        path = self._path()
+            return {}
+        flat = [i for i, g in enumerate(groups) for _ in g.edits]
         try:
-            self.write(groups, path)
-            judgement = self.judge("search", path, groups)
-        except (ModelError, FetafixError) as error:
-            self._note("trial failed", groups, error=str(error))
+            written = self.write(groups, path)
+        except FetafixError as error:
+            if len(groups) == 1:
+                return {0: Refusal("unsupported", str(error))}
+            alone = {i: self._write([g], self._path()) for i, g in enumerate(groups)}
+            refused = {i: found[0] for i, found in alone.items() if found}
+            return refused or {i: Refusal("unsupported", str(error)) for i in range(len(groups))}
+        return {flat[i]: Refusal("unsupported", why) for i, why in written.unsupported}
+
+    def _exchanged(
+        self, groups: list[Group], refused: Mapping[int, Refusal]
+    ) -> tuple[list[Group], dict[int, Refusal]]:
+        """Exchange groups that the format cannot express for alternatives that it can."""
+        left = dict(refused)
+        for i in refused:
+            others = (Group(groups[i].entry, edits) for edits in groups[i].alternatives)
+            fit = next((g for g in others if not self._write([g], self._path())), None)
+            if fit is not None:
+                groups[i] = fit
+                del left[i]
+        return groups, left
+
+    def _judged(self, groups: Mapping[int, Group], path: Path) -> tuple[Copy, Judgement] | None:
+        ids = [g.entry.id for g in groups.values()]
+        options = self._session.options
+        opening = OpenOptions(trust=options.trust, arch=options.target_arch, threads=self._session.threads)
+        process = self._stack.enter_context(closing(ModelProcess(path, opening)))
+        copy = Copy(path, process, self._preprocess(groups.values()))
+        try:
+            judgement = self.judge("search", copy)
+        except FetafixError as error:
+            self._note("trial failed", entries=ids, error=str(error))
             return None
-        self._note("trial", groups, verdict=str(judgement.ruling.verdict), top1=judgement.agreement.top1,
-                   max_abs=judgement.agreement.max_abs)
-        return Trial(everything, path, judgement, unsupported)
+        figures = judgement.agreement
+        self._note("trial", entries=ids, verdict=str(judgement.ruling.verdict), top1=figures.top1, max_abs=figures.max_abs)
+        return copy, judgement
+
+    def _preprocess(self, groups: Iterable[Group]) -> Any:
+        changes = preprocessing(groups)
+        return (self._session.samplings.target.preprocess or ASSUMED).changed(changes) if changes else None
 
     def _path(self) -> Path:
         self._count += 1
@@ -163,9 +190,14 @@ class Surgeon:
         folder.mkdir()
         return folder / self._session.paths[1].name
 
-    def _note(self, event: str, groups: Sequence[Group], **fields: Any) -> None:
+    def _note(self, event: str, **fields: Any) -> None:
         if self._journal is not None:
-            self._journal.write(event, entries=[g.entry.id for g in groups], **fields)
+            self._journal.write(event, **fields)
+
+
+def preprocessing(groups: Iterable[Group]) -> dict[str, Any]:
+    """The fields of the target's preprocessing that groups change."""
+    return {k: v for g in groups for e in g.edits if isinstance(e, SetPreprocessing) for k, v in e.changes.items()}
 
 
 def better(after: Judgement, before: Judgement) -> bool:
@@ -176,6 +208,9 @@ def better(after: Judgement, before: Judgement) -> bool:
     labels = ((a.top1 or 0.0) if a.top1 is not None else 0.0, (b.top1 or 0.0) if b.top1 is not None else 0.0)
     if labels[0] != labels[1]:
         return labels[0] > labels[1]
+    now, then = len(after.bindings.extra), len(before.bindings.extra)
+    if now != then and bool(after.ruling.passed) >= bool(before.ruling.passed):
+        return now < then
     return error(after) < error(before)
 
 
@@ -189,13 +224,12 @@ def records(trial: Trial, extra: Sequence[Repair]) -> list[Repair]:
     """The report's repairs: what was kept, what could not be written, what was tried and left."""
     made = []
     for i, group in enumerate(trial.groups):
-        why = trial.unsupported.get(i)
-        kept = why is None and (trial.written is not None)
-        status = "kept" if kept else "rejected" if why is None or why.startswith("does not") else "unsupported"
-        e = group.entry
+        e, refusal = group.entry, trial.refused.get(i)
         edits = [{"kind": x.kind, "description": x.describe()} for x in group.edits]
-        made.append(Repair(id=e.id, code=e.code, target_layer=e.target_layer, edits=edits, status=status,
-                           before=e.before, after=e.after, why=why or e.why))
+        made.append(Repair(
+            id=e.id, code=e.code, target_layer=e.target_layer, edits=edits, status=refusal.status if refusal else "kept",
+            before=e.before, after=e.after, why=refusal.why if refusal else e.why,
+        ))
     return [*made, *extra]
 
 

@@ -19,7 +19,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from fetafix import probing
-from fetafix.drawing import Samplings, sample, sides
+from fetafix.drawing import Samplings, open_data, sample, sides
 from fetafix.errors import ModelError, UsageError
 from fetafix.formats.base import OpenOptions
 from fetafix.inputs.pairing import pair_feeds
@@ -66,7 +66,7 @@ class Session:
             with self.timed("inputs"):
                 pair = self.source_info, self.target_info
                 self._declared = bind(*pair)
-                self.samplings: Samplings = sample(*pair, self._declared, self.options)
+                self.samplings: Samplings = sample(self._data, *pair, self._declared, self.options)
             with self.timed("noise"):
                 self._probe()
         except BaseException:
@@ -76,6 +76,11 @@ class Session:
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
+
+    @property
+    def threads(self) -> int:
+        """Threads of each runtime: as asked, else the processors shared between the two models."""
+        return threads_each() if self.options.threads is None else self.options.threads
 
     @property
     def source_info(self) -> ModelInfo:
@@ -175,7 +180,7 @@ class Session:
         return self._against(Opponent(o.process, o.info, samples, o.bindings, o.probe), positions, False, keep=False)
 
     def _open(self) -> None:
-        threads = threads_each() if self.options.threads is None else self.options.threads
+        threads = self.threads
         archs = (self.options.source_arch, self.options.target_arch)
         with self.timed("open"):
             both = []
@@ -183,6 +188,7 @@ class Session:
                 options = OpenOptions(trust=self.options.trust, arch=arch, threads=threads)
                 both.append(self._stack.enter_context(closing(ModelProcess(path, options))))
             self.source, self.target = both
+            self._data = open_data(self.options)  # while the runtimes start
             failures = []
             for i, process in enumerate(both):
                 try:
@@ -196,12 +202,14 @@ class Session:
         drawn, seed = self.samplings, self.options.seed
         ours = probing.start(self.source, drawn.source, seed, perturb=True)
         theirs = probing.start(self.target, drawn.target, seed, perturb=False)
-        self._source_probe = ours.result()
-        self._opponent = self._bound(self.target, self.target_info, drawn.target, theirs.result())
+        self._source_probe, target_probe = ours.result(), theirs.result()
+        self._infos = [self.source.info(), self.target.info()]  # some formats tell their outputs once they have run
+        self._opponent = self._bound(self.target, drawn.target, target_probe)
 
-    def _bound(self, process: ModelProcess, info: ModelInfo, samples: SampleSet, probe: probing.Probe) -> Opponent:
-        declared = self._declared if process is self.target else bind(self.source_info, info)
-        return Opponent(process, info, samples, by_content(declared, self._source_probe.base, probe.base), probe)
+    def _bound(self, process: ModelProcess, samples: SampleSet, probe: probing.Probe) -> Opponent:
+        info = process.info()
+        bindings = by_content(bind(self.source_info, info), self._source_probe.base, probe.base)
+        return Opponent(process, info, samples, bindings, probe)
 
     def _other(self, target: ModelProcess | None, preprocess: Any) -> Opponent:
         process = target or self.target
@@ -211,7 +219,7 @@ class Session:
             declared = bind(self.source_info, info)
             both = sides(self.source_info, info, declared, self.options, preprocess)
             samples = pair_feeds(self.samplings.data, self.samplings.source.indices, *both)[1]
-        return self._bound(process, info, samples, probing.start(process, samples, self.options.seed, False).result())
+        return self._bound(process, samples, probing.start(process, samples, self.options.seed, False).result())
 
     def _against(self, opponent: Opponent, positions: Sequence[int], stop: bool, keep: bool = True) -> Judgement:
         keep = keep and opponent is self._opponent

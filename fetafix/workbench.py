@@ -165,6 +165,6 @@ class Workbench:
     def refeed(self, changes: Mapping[str, Any]) -> Mapping[str, Array]:
         """The target's feeds for the same samples under a changed preprocessing."""
         session = self.session
-        both = sides(*session.infos, session.bindings, session.options, self.changed_preprocess(changes))
+        both = sides(session.source_info, session.target_info, session.bindings, session.options, self.changed_preprocess(changes))
         indices = session.sets("search", self.count)[0].indices
         return pair_feeds(session.samplings.data, indices, *both)[1].feed(0, self.count)

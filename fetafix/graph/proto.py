@@ -36,7 +36,7 @@ def attribute_from_proto(attr: onnx.AttributeProto) -> Attribute:
         return Body(attr.g.SerializeToString(), _captures(attr.g))
     value: Any = helper.get_attribute_value(attr)
     if attr.type == _A.TENSOR:
-        return numpy_helper.to_array(value)
+        return cast(Array, numpy_helper.to_array(value))
     if attr.type == _A.STRING:
         return bytes(value).decode("utf-8", "surrogateescape")
     if attr.type == _A.STRINGS:
