@@ -88,7 +88,8 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
         values = canonical(node, graph)
         for (op, name), options in _WRONG.items():
             if node.op == op and name in values:
-                usable = [v for v in options if v != values[name]]
+                idle = op == "Pad" and not any(values.get("pads", ()))
+                usable = [v for v in options if v != values[name] and not idle]
                 if isinstance(values[name], float):
                     usable = [v for v in usable if abs(v - values[name]) > 0.1 * abs(values[name])]
                 places += [(node, name, v) for v in usable]
