@@ -56,9 +56,18 @@ def sides(
     return Side(source.inputs, first), Side(target.inputs, second, bindings.input_names)
 
 
-def sample(source: ModelInfo, target: ModelInfo, bindings: Bindings, options: Options) -> Samplings:
-    """Open the data, draw, and make both models' inputs. Raises InputDataError, UsageError, ConfigError."""
-    data = open_source(options.data, trust=options.trust, seed=options.seed)
+def open_data(options: Options) -> Source:
+    """What `data` names; malformed preprocessing is noticed, too. Raises InputDataError, UsageError, ConfigError."""
+    for given in (options.source_preprocess, options.target_preprocess):
+        if given is not None:
+            parse(given)
+    return open_source(options.data, trust=options.trust, seed=options.seed)
+
+
+def sample(
+    data: Source, source: ModelInfo, target: ModelInfo, bindings: Bindings, options: Options
+) -> Samplings:
+    """Draw, and make both models' inputs. Raises InputDataError, ConfigError."""
     rounds = draw(len(data), options.samples, options.seed, options.rounds, usable=data.usable)
     heldout: dict[int, bool] = {}
     for split in rounds:

@@ -117,15 +117,16 @@ class ModelProcess:
         return self.start_run(samples, batch, batched).result(progress)
 
     def start_run(
-        self, samples: Mapping[str, Source], batch: int | None = None, batched: bool = True
+        self, samples: Mapping[str, Source], batch: int | None = None, batched: bool = True, differently: bool = False
     ) -> Pending[Outputs]:
         """Begin to run the model over samples: input name → array (N, *item) or RowsOfFile.
 
         batched: slices [i:i+batch] are fed, outputs are (N, *output item); an output without a leading batch axis is
           stacked. Otherwise samples[i] is one whole feed and outputs are (N, *output).
         batch: None lets the model choose: what its shapes demand, else a size that suits caches, else 1.
+        differently: otherwise optimised and threaded than usual, where the format offers that; for the noise floor.
         """
-        job = self._job(samples, batch, batched, 0)
+        job = self._job(samples, batch, batched, 0, differently)
         assembly = Assembly(job.count, str(self.path))
 
         def finish(info: ModelInfo | None) -> Outputs:
@@ -186,9 +187,11 @@ class ModelProcess:
     def __exit__(self, *exception: object) -> None:
         self.close()
 
-    def _job(self, samples: Mapping[str, Source], batch: int | None, batched: bool, chunk: int) -> Job:
+    def _job(
+        self, samples: Mapping[str, Source], batch: int | None, batched: bool, chunk: int, differently: bool = False
+    ) -> Job:
         sources = {k: s if isinstance(s, RowsOfFile) else np.asarray(s, order="C") for k, s in samples.items()}
-        job = Job(sources, batch, batched, chunk)
+        job = Job(sources, batch, batched, chunk, differently)
         if not job.count:
             raise InputDataError(f"{self.path}: expected at least one sample to run, got none")
         return job

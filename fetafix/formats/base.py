@@ -54,7 +54,10 @@ class Written:
 
 
 class Artifact(Protocol):
-    """An opened model in its own runtime."""
+    """An opened model in its own runtime.
+
+    It may offer `differently()`, a context manager within which `run` is optimised and threaded otherwise than usual.
+    """
 
     @property
     def info(self) -> ModelInfo:

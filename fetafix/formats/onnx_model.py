@@ -8,8 +8,9 @@ with one column a key; sequences, optionals and strings are left out and named i
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from fetafix.report import ModelInfo, TensorInfo
 FORMAT = "onnx"
 _DTYPES = {"float": "float32", "double": "float64"}
 _MAP = "seq(map("
+_LARGE = 1 << 29
 
 
 def recognise(path: Path) -> str | None:
@@ -49,6 +51,7 @@ class OnnxModel:
 
     def __init__(self, path: Path, facts: Facts, options: OpenOptions) -> None:
         self._path = path
+        self._files = [path, *(path.parent / name for name in {e.location for e in facts.external})]
         self._session = make_session(path, options, facts)
         self._inputs = {i.name: tensor_dtype(i.type) for i in self._session.get_inputs()}
         self._outputs = {o.name: o.type for o in self._session.get_outputs()}
@@ -82,6 +85,21 @@ class OnnxModel:
         except Exception as error:  # onnxruntime has a class a status code, all directly below Exception
             raise RuntimeCrash(onnx_errors.explain_run(self._path, error)) from error
         return {n: _plain(v) for n, v in zip(self._fetch, values, strict=True)}
+
+    @contextlib.contextmanager
+    def differently(self) -> Iterator[None]:
+        """While it is entered, `run` uses one thread and does not optimise the graph.
+
+        Models that are large in memory stay as they are, for this opens them a second time.
+        """
+        if sum(f.stat().st_size for f in self._files) > _LARGE:
+            yield
+            return
+        usual, self._session = self._session, make_session(self._path, OpenOptions(threads=1, optimise=False))
+        try:
+            yield
+        finally:
+            self._session = usual
 
     def lift(self, folder: Path, example: Mapping[str, Array]) -> Lifted:
         """The file itself."""

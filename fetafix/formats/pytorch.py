@@ -106,7 +106,7 @@ class TorchArtifact:
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:
-            with torch.backends.mkldnn.flags(enabled=False):  # type: ignore[no-untyped-call]
+            with torch.backends.mkldnn.flags(enabled=False):
                 yield
         finally:
             torch.set_num_threads(threads)

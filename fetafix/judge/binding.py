@@ -225,7 +225,7 @@ def by_content(bindings: Bindings, source: Mapping[str, Array], target: Mapping[
     listed as crossed where another output clearly holds their values.
     """
     alike = {(s, t): layouts.by_content(source[s], target[t]) for s in source for t in target}
-    named = [b for b in bindings.outputs if b.how in ("by name", "by similar name")]
+    named = [b for b in bindings.outputs if b.how in ("by name", "by similar name") and (b.source, b.target) in alike]
     taken_s, taken_t = {b.source for b in named}, {b.target for b in named}
     free = [p for p in alike if p[0] not in taken_s and p[1] not in taken_t]
     declared = {(b.source, b.target): b for b in bindings.outputs}

@@ -14,9 +14,9 @@ fused multiply-add, approximated exp): k = 128 for 32 and 64 bit (1.5e-5 for flo
 float16). Float64 counts as float32, since some runtimes compute so. Outputs of 8 and 16 bit integers may differ by one
 code, other integers and truth values not at all.
 
-A repetition that moves an output by more than k · eps · scale is no noise: the model answers differently from run to run.
-Nor is a batch that moves it further than the tolerance which all other changes give: the model depends on its batch
-peers. Such changes do not widen the tolerance; they are facts about the model.
+A repetition that moves an output by more than k · eps · scale is no noise: the model answers differently from run to
+run. Nor is a batch that moves it further than the tolerance which all other changes give: the model depends on its
+batch peers. Such changes do not widen the tolerance; they are facts about the model.
 """
 
 from __future__ import annotations
