@@ -60,7 +60,10 @@ def export(
 ) -> onnx.ModelProto:
     """The legacy exporter, which keeps the module structure; `batch`: inputs and outputs whose axis 0 is the batch."""
     import torch
+    import torch.onnx.symbolic_helper as helper
 
+    if not hasattr(helper, "GLOBALS"):  # onnx2torch's modules ask for the opset there; PyTorch has moved it
+        vars(helper)["_export_onnx_opset_version"] = OPSET
     buffer = io.BytesIO()
     with quiet():
         torch.onnx.export(

@@ -160,6 +160,32 @@ def test_several_inputs_and_outputs_by_name(tmp_path):
     assert graph.input_names == ("left", "right") and graph.output_names == ("sum", "difference")
 
 
+def test_an_onnx2torch_module_that_asks_for_the_opset_is_lifted(tmp_path):
+    """GatherND, Squeeze and others look for the exporter's opset where recent versions of PyTorch do not keep it."""
+    import onnx2torch
+    from onnx import TensorProto, helper
+
+    graph = helper.make_graph(
+        [
+            helper.make_node("Squeeze", ["x", "axes"], ["flat"]),
+            helper.make_node("Split", ["flat"], ["left", "right"], axis=1),
+            helper.make_node("Sub", ["left", "right"], ["y"]),
+        ],
+        "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 1, 8, 8])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 4, 8])],
+        [helper.make_tensor("axes", TensorProto.INT64, [1], [1])],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+    torch.save(onnx2torch.convert(model), tmp_path / "model.pt")
+    artifact = opened(tmp_path / "model.pt")
+    name = artifact.info.inputs[0].name
+    lifted = load_graph(artifact.lift(tmp_path, {name: X}).path)
+    native = artifact.run({name: X})["output"]
+    np.testing.assert_allclose(Evaluator().run(lifted, {name: X}, ["output"])[0], native)
+    np.testing.assert_allclose(native, X[:, 0, :4] - X[:, 0, 4:])
+
+
 def test_a_crash_names_the_model_and_the_shapes(tmp_path):
     artifact = opened(save("torch-module", tmp_path))
     name = artifact.info.inputs[0].name
