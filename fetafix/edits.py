@@ -193,8 +193,8 @@ class SetOperator:
 class InsertNode:
     """Insert `node` behind tensor `after`: the consumers (all, or those listed as (key, slot)) read its output.
 
-    `node.inputs` names `after` where the tensor goes in; `constants` are further inputs. With consumers None the graph's
-    own outputs that are `after` are served too, and keep their name.
+    `node.inputs` names `after` where the tensor goes in; `constants` are further inputs. With consumers None the
+    graph's own outputs that are `after` are served too, and keep their name.
     """
 
     after: str
@@ -239,12 +239,14 @@ class InsertNode:
 
 def _rename(graph: Graph, names: Mapping[str, str]) -> Graph:
     """Rename tensors in all nodes (a graph output keeps the name it had)."""
+
     def new(t: str) -> str:
         return names.get(t, t)
 
     nodes = (
-        n if not {*n.inputs, *n.outputs} & names.keys() else
-        replace(n, inputs=tuple(map(new, n.inputs)), outputs=tuple(map(new, n.outputs)))
+        n
+        if not {*n.inputs, *n.outputs} & names.keys()
+        else replace(n, inputs=tuple(map(new, n.inputs)), outputs=tuple(map(new, n.outputs)))
         for n in graph.nodes
     )
     return replace(graph, nodes=topological(tuple(nodes)))
@@ -285,8 +287,8 @@ class RemoveNode:
 class ReplaceSegment:
     """Compute tensor `output` by a fragment instead.
 
-    The fragment's inputs are tensors of the graph (or of `bind`: fragment input → tensor of the graph); its single output
-    takes over `output`. Nodes that nothing reads any more are dropped.
+    The fragment's inputs are tensors of the graph (or of `bind`: fragment input → tensor of the graph); its single
+    output takes over `output`. Nodes that nothing reads any more are dropped.
     """
 
     output: str
@@ -312,16 +314,22 @@ class ReplaceSegment:
             names[name] = fresh(graph, name)
         names[self.fragment.output_names[0]] = self.output
         nodes = [
-            replace(n, inputs=tuple(names.get(i, i) for i in n.inputs), outputs=tuple(names.get(o, o) for o in n.outputs),
-                    name=n.name and f"{n.name}")
+            replace(
+                n,
+                inputs=tuple(names.get(i, i) for i in n.inputs),
+                outputs=tuple(names.get(o, o) for o in n.outputs),
+                name=n.name and f"{n.name}",
+            )
             for n in self.fragment.nodes
         ]
         old = graph.producers.get(self.output)
         if old is None:
             raise EditError(f"the graph computes no tensor {self.output!r}")
         spare = fresh(graph, f"{self.output}_old")
-        kept = [n if n is not old else replace(n, outputs=tuple(spare if o == self.output else o for o in n.outputs))
-                for n in graph.nodes]
+        kept = [
+            n if n is not old else replace(n, outputs=tuple(spare if o == self.output else o for o in n.outputs))
+            for n in graph.nodes
+        ]
         tensors = {**graph.initializers, **{names[k]: v for k, v in self.fragment.initializers.items()}}
         opset = {**self.fragment.opset, **graph.opset}
         return prune(replace(graph, nodes=topological((*kept, *nodes)), initializers=tensors, opset=opset))
@@ -398,8 +406,16 @@ class SetPreprocessing:
 
 
 Edit = (
-    SetAttribute | SetInput | Rewire | SetOperator | InsertNode | RemoveNode | ReplaceSegment | SetOutputs
-    | SetInputShape | SetPreprocessing
+    SetAttribute
+    | SetInput
+    | Rewire
+    | SetOperator
+    | InsertNode
+    | RemoveNode
+    | ReplaceSegment
+    | SetOutputs
+    | SetInputShape
+    | SetPreprocessing
 )
 
 

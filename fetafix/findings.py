@@ -83,20 +83,26 @@ def unexplained(step: Step, source: Names, target: Names) -> Finding:
     site = step.diagnosis.site
     key = site.goal.target if isinstance(site, Segment) else None
     twin = site.goal.source if isinstance(site, Segment) else None
-    ops = {"target_operators": [n.op for n in site.target.nodes][:12], "source_operators": [n.op for n in site.source.nodes][:12]}
+    ops = {
+        "target_operators": [n.op for n in site.target.nodes][:12],
+        "source_operators": [n.op for n in site.source.nodes][:12],
+    }
     failure = {"failure": site.failure} if isinstance(site, Segment) and site.failure else {}
     return Finding(
-        code=UNEXPLAINED, category="CG", title="Unexplained difference", source_layer=source.layer(twin),
-        target_layer=target.layer(key), evidence={**(ops if isinstance(site, Segment) else {}), **failure},
-        local_error=_finite(site.error), confidence=0.05,
+        code=UNEXPLAINED,
+        category="CG",
+        title="Unexplained difference",
+        source_layer=source.layer(twin),
+        target_layer=target.layer(key),
+        evidence={**(ops if isinstance(site, Segment) else {}), **failure},
+        local_error=_finite(site.error),
+        confidence=0.05,
         explanation="Fed with the source's activations this part of the target answers differently, and no fault type "
         "of the catalogue explains how.",
     )
 
 
-def findings(
-    steps: Sequence[Step], catalogue: Mapping[str, FaultType], source: Names, target: Names
-) -> list[Finding]:
+def findings(steps: Sequence[Step], catalogue: Mapping[str, FaultType], source: Names, target: Names) -> list[Finding]:
     """All findings, in the order of the target's layers; each fault once."""
     found: list[Finding] = []
     for step in steps:
@@ -121,15 +127,22 @@ def proposals(
             continue
         first = remedy.steps[0][0]
         item = finding(step, first, catalogue[first.code], source, target)
-        made.append((
-            entry(
-                "+".join(dict.fromkeys(s.code for s, _ in remedy.steps)), step.edits, store,
-                target_layer=item.target_layer, source_layer=item.source_layer,
-                before=_finite(remedy.before), after=_finite(remedy.after), why=_why(remedy),
-                safety="review" if any(catalogue[s.code].safety == "review" for s, _ in remedy.steps) else "safe",
-            ),
-            step,
-        ))
+        made.append(
+            (
+                entry(
+                    "+".join(dict.fromkeys(s.code for s, _ in remedy.steps)),
+                    step.edits,
+                    store,
+                    target_layer=item.target_layer,
+                    source_layer=item.source_layer,
+                    before=_finite(remedy.before),
+                    after=_finite(remedy.after),
+                    why=_why(remedy),
+                    safety="review" if any(catalogue[s.code].safety == "review" for s, _ in remedy.steps) else "safe",
+                ),
+                step,
+            )
+        )
     return made
 
 
@@ -147,11 +160,17 @@ def rejected(steps: Sequence[Step], target: Names, most: int = 5) -> list[Repair
         for remedy in sorted(others, key=lambda r: (r.after, r.cost))[:most]:
             first = remedy.steps[0][0]
             why = "heals too, but changes more" if remedy.healed else "does not heal the segment"
-            made.append(Repair(
-                code=remedy.code, target_layer=target.layer(first.target),
-                edits=[{"kind": e.kind, "description": e.describe()} for e in remedy.edits],
-                status="rejected", before=_finite(remedy.before), after=_finite(remedy.after), why=why,
-            ))
+            made.append(
+                Repair(
+                    code=remedy.code,
+                    target_layer=target.layer(first.target),
+                    edits=[{"kind": e.kind, "description": e.describe()} for e in remedy.edits],
+                    status="rejected",
+                    before=_finite(remedy.before),
+                    after=_finite(remedy.after),
+                    why=why,
+                )
+            )
     return made
 
 

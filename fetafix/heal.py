@@ -25,7 +25,7 @@ _COST_STEP = 1.5
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Remedy:
-    """Edits that were tried on a site. steps: one suspicion with its edits per fault; before, after: relative L2 error."""
+    """Edits tried on a site. steps: one suspicion with its edits per fault; before, after: relative L2 error."""
 
     steps: tuple[tuple[Suspicion, tuple[Edit, ...]], ...]
     before: float

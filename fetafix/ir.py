@@ -1,11 +1,11 @@
 """The canonical graph: frozen records over numpy, in ONNX's vocabulary.
 
 ONNX is the common tongue for looking inside a model; these records are what the middle of fetafix reasons about. They
-name no file and no framework. A `Graph` is never changed: `fetafix.edits.apply` returns a new one that shares every node
-and tensor that was not edited, so "what changed" is a comparison of object identities.
+name no file and no framework. A `Graph` is never changed: `fetafix.edits.apply` returns a new one that shares every
+node and tensor that was not edited, so "what changed" is a comparison of object identities.
 
-A node is identified by its `key`, the name of its first output: ONNX demands that to be unique, whereas node names may be
-empty or repeated. Domain "" is the default ONNX domain.
+A node is identified by its `key`, the name of its first output: ONNX demands that to be unique, whereas node names may
+be empty or repeated. Domain "" is the default ONNX domain.
 """
 
 from __future__ import annotations
@@ -134,7 +134,8 @@ class Graph:
     def between(self, starts: Iterable[str], ends: Sequence[str]) -> Graph:
         """The sub-graph that computes `ends` from `starts`, which become its inputs.
 
-        Tensors in `starts` are cut even where they are also in `ends`' history. Initializers that are needed come along.
+        Tensors in `starts` are cut even where they are also in `ends`' history. Initializers that are needed come
+        along.
         """
         stop = set(starts)
         kept: set[int] = set()

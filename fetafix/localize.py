@@ -1,7 +1,7 @@
 """Which parts of the target introduce error, and what would mend them: interface first, then every segment.
 
-Works on the lifted pair of a workbench. Nothing is written; what comes out are steps with edits, in the order in which they
-were found, ready to be reported, planned or applied.
+Works on the lifted pair of a workbench. Nothing is written; what comes out are steps with edits, in the order in which
+they were found, ready to be reported, planned or applied.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _EXPLAINS = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class Located:
-    """steps: interface and segments, each with its diagnosis and edits. preprocess: changed fields, {} where none are."""
+    """steps: interface and segments, each with diagnosis and edits. preprocess: changed fields, {} if none are."""
 
     steps: tuple[Step, ...]
     treatment: Treatment
@@ -40,7 +40,7 @@ class Located:
 def locate(
     bench: Workbench, catalogue: Mapping[str, FaultType], bake: bool = False, progress: Progress | None = None
 ) -> Located:
-    """Find and heal everything in the lifted graphs. bake: mend preprocessing in the graph, not in the configuration."""
+    """Find and heal everything in the lifted graphs. bake: mend preprocessing in the graph, not in configuration."""
     faults = list(catalogue.values())
     step = _interface(bench.interface, faults, bake)
     target, preprocess = bench.target, {}
@@ -89,8 +89,11 @@ def _after(remedy: Remedy) -> float:
 
 def _unrelated(treatment: Treatment) -> Finding:
     return Finding(
-        code="unrelated-weights", category="WB", title="Unrelated weights",
-        evidence={"segments": len(treatment.remaining)}, confidence=0.9,
+        code="unrelated-weights",
+        category="WB",
+        title="Unrelated weights",
+        evidence={"segments": len(treatment.remaining)},
+        confidence=0.9,
         explanation="Most layers of the target hold other weights than the source's, in no order that a conversion "
         "makes: the target comes from another training run, or from another checkpoint. Copying every layer would not "
         "be a repair; convert the source again, or compare with the checkpoint that the target was made from.",

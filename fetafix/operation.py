@@ -1,12 +1,12 @@
 """`localize` and `repair` step by step, from an open session to the report.
 
-    judge → (equivalent? done) → lift and align → locate → [plan] → operate on copies → prove on held-out samples → write
+judge → (equivalent? done) → lift and align → locate → [plan] → operate on copies → prove on held-out samples → write
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ from fetafix import plan as plans
 from fetafix import repair
 from fetafix.api import report_on
 from fetafix.edit_data import ArrayStore
-from fetafix.errors import LiftError, UsageError
+from fetafix.errors import LiftError
 from fetafix.faults import catalogue
 from fetafix.findings import rejected
 from fetafix.formats import sha256
@@ -29,7 +29,6 @@ from fetafix.repair import Group, Surgeon, Trial
 from fetafix.report import Finding, Output, Report, Verdict
 from fetafix.session import Session
 from fetafix.workbench import Workbench
-
 
 R = TypeVar("R", bound=msgspec.Struct)
 
@@ -48,7 +47,9 @@ def localized(session: Session) -> Report:
         except LiftError as error:
             return _as(report, notes=[*report.notes, str(error)])
         located = _located(session, bench, bake=False)
-        return _as(report, findings=located.findings(bench, catalogue()), notes=[*report.notes, *_notes(bench, located)])
+        return _as(
+            report, findings=located.findings(bench, catalogue()), notes=[*report.notes, *_notes(bench, located)]
+        )
 
 
 def repaired(session: Session, wanted: RepairOptions) -> Report:
@@ -60,7 +61,9 @@ def repaired(session: Session, wanted: RepairOptions) -> Report:
         journal = stack.enter_context(Journal(wanted.journal)) if wanted.journal else None
         _log(journal, "repair", source=session.source_info, target=session.target_info, options=_plain(session, wanted))
         before = session.judge("all")
-        report = _as(report_on(session, before), command="repair", journal=str(wanted.journal) if wanted.journal else None)
+        report = _as(
+            report_on(session, before), command="repair", journal=str(wanted.journal) if wanted.journal else None
+        )
         _log(journal, "judged", which="all", verdict=str(report.verdict), agreement=report.agreement)
         if _sound(report, session) and not wanted.plan:
             _log(journal, "nothing to repair", reason=report.reason)
@@ -80,8 +83,14 @@ def _sound(report: Report, session: Session) -> bool:
 
 
 def _operate(
-    session: Session, bench: Workbench, wanted: RepairOptions, report: Report, journal: Journal | None, out: Path,
-    folder: Path, stack: ExitStack,
+    session: Session,
+    bench: Workbench,
+    wanted: RepairOptions,
+    report: Report,
+    journal: Journal | None,
+    out: Path,
+    folder: Path,
+    stack: ExitStack,
 ) -> Report:
     store = ArrayStore()
     located: Located | None = None
@@ -99,8 +108,12 @@ def _operate(
     with session.timed("operate"):
         trial = surgeon.operate(groups, search) if groups else Trial((), None, search)
     extra = rejected(located.steps, bench.names[1]) if located else []
-    report = _as(report, findings=found, repairs=repair.records(trial, extra),
-                 notes=[*report.notes, *(_notes(bench, located) if located else [])])
+    report = _as(
+        report,
+        findings=found,
+        repairs=repair.records(trial, extra),
+        notes=[*report.notes, *(_notes(bench, located) if located else [])],
+    )
     if trial.copy is None:
         _log(journal, "nothing kept", reason=_nothing(located))
         return _as(report, reason=f"{report.reason} {_nothing(located)}", passed=report.passed)
@@ -108,7 +121,12 @@ def _operate(
 
 
 def _prove(
-    session: Session, wanted: RepairOptions, report: Report, journal: Journal | None, surgeon: Surgeon, trial: Trial,
+    session: Session,
+    wanted: RepairOptions,
+    report: Report,
+    journal: Journal | None,
+    surgeon: Surgeon,
+    trial: Trial,
     out: Path,
 ) -> Report:
     """Judge the kept copy on the held-out samples, and write it where that is wanted and it is no step back."""
@@ -123,8 +141,13 @@ def _prove(
         why = "on samples that the repair was not chosen on it is no better, so it is dropped"
         dropped = [_as(r, status="rejected", why=why) if r.status == "kept" else r for r in report.repairs]
         _log(journal, "rolled back", reason=why)
-        return _as(report, repairs=dropped, after=None, passed=report.passed, reason=f"{report.reason} The repair was "
-                   f"rolled back: {why}.")
+        return _as(
+            report,
+            repairs=dropped,
+            after=None,
+            passed=report.passed,
+            reason=f"{report.reason} The repair was rolled back: {why}.",
+        )
     verdict, reason = _ending(proof, trial, wanted)
     output = None
     if wanted.apply:
@@ -165,7 +188,9 @@ def _nothing(located: Located | None) -> str:
 def _notes(bench: Workbench, located: Located) -> list[str]:
     lines = [*bench.source_lift.notes, *bench.target_lift.notes]
     if located.treatment.remaining:
-        lines.append(f"{len(located.treatment.remaining)} segment(s) stay guilty in the lifted graph: {located.treatment.reason}")
+        lines.append(
+            f"{len(located.treatment.remaining)} segment(s) stay guilty in the lifted graph: {located.treatment.reason}"
+        )
     return lines
 
 
@@ -175,16 +200,25 @@ def _planned(session: Session, wanted: RepairOptions, journal: Journal | None) -
     loaded, store = plans.load(wanted.plan)
     loaded.check_models(*session.paths)
     entries = loaded.approved()
-    _log(journal, "plan", path=str(wanted.plan), approved=[e.id for e in entries], approved_by=wanted.approved_by,
-         rejected=[e.id for e in loaded.entries if e.approved is False])
+    _log(
+        journal,
+        "plan",
+        path=str(wanted.plan),
+        approved=[e.id for e in entries],
+        approved_by=wanted.approved_by,
+        rejected=[e.id for e in loaded.entries if e.approved is False],
+    )
     return [Group(e, plans.edits_of(e, store)) for e in entries]
 
 
 def _save_plan(session: Session, wanted: RepairOptions, groups: Sequence[Group], store: ArrayStore) -> None:
     first, second = session.source_info, session.target_info
     plan = plans.Plan(
-        source=plans.File(path=first.path, sha256=first.sha256), target=plans.File(path=second.path, sha256=second.sha256),
-        seed=session.options.seed, options=_plain(session, wanted), entries=[g.entry for g in groups],
+        source=plans.File(path=first.path, sha256=first.sha256),
+        target=plans.File(path=second.path, sha256=second.sha256),
+        seed=session.options.seed,
+        options=_plain(session, wanted),
+        entries=[g.entry for g in groups],
     )
     assert wanted.save_plan is not None
     plans.save(plan, wanted.save_plan, store)
@@ -193,14 +227,27 @@ def _save_plan(session: Session, wanted: RepairOptions, groups: Sequence[Group],
 def _plain(session: Session, wanted: RepairOptions) -> dict[str, Any]:
     """The options as plain data."""
     o = session.options
-    names = ("samples", "seed", "rounds", "batch", "gate", "max_mismatch", "confidence", "source_arch", "target_arch", "trust")
+    names = (
+        "samples",
+        "seed",
+        "rounds",
+        "batch",
+        "gate",
+        "max_mismatch",
+        "confidence",
+        "source_arch",
+        "target_arch",
+        "trust",
+    )
     data = {n: getattr(o, n) for n in names}
     return {**data, "data": None if o.data is None else str(o.data), "bake": wanted.bake, "apply": wanted.apply}
 
 
 def _log(journal: Journal | None, event: str, **fields: Any) -> None:
     if journal is not None:
-        journal.write(event, **{k: msgspec.to_builtins(v) if isinstance(v, msgspec.Struct) else v for k, v in fields.items()})
+        journal.write(
+            event, **{k: msgspec.to_builtins(v) if isinstance(v, msgspec.Struct) else v for k, v in fields.items()}
+        )
 
 
 def _log_located(journal: Journal | None, located: Located, found: Sequence[Finding]) -> None:
@@ -211,8 +258,14 @@ def _log_located(journal: Journal | None, located: Located, found: Sequence[Find
     for step in located.steps:
         for remedy in step.diagnosis.tried:
             journal.write(
-                "tried", code=remedy.code, edits=[e.describe() for e in remedy.edits], before=remedy.before,
-                after=remedy.after, cost=remedy.cost, healed=remedy.healed, chosen=remedy is step.remedy,
+                "tried",
+                code=remedy.code,
+                edits=[e.describe() for e in remedy.edits],
+                before=remedy.before,
+                after=remedy.after,
+                cost=remedy.cost,
+                healed=remedy.healed,
+                chosen=remedy is step.remedy,
             )
 
 

@@ -70,10 +70,10 @@ class Options:
 class RepairOptions:
     """What to do with the repairs that are found.
 
-    output: the repaired model (None: `<target>.repaired` beside it, with its suffix). apply: write it; without, this is a
-      dry run. bake: mend preprocessing in the target's graph, not in the configuration. plan: apply exactly the approved
-      entries of this plan. save_plan: write the plan there. approved_by: who approved, for the journal. journal: append
-      everything tried to this file.
+    output: the repaired model (None: `<target>.repaired` beside it, with its suffix). apply: write it; without, this is
+      a dry run. bake: mend preprocessing in the target's graph, not in the configuration. plan: apply exactly the
+      approved entries of this plan. save_plan: write the plan there. approved_by: who approved, for the journal.
+      journal: append everything tried to this file.
     """
 
     output: str | Path | None = None

@@ -1,8 +1,10 @@
-"""Repair the target: find edits in the lifted graph, write them natively to a copy, believe only what is measured there.
+"""Repair the target: find edits in the lifted graph, write them natively to a copy, believe only what is measured
+there.
 
-propose → try on the segment → apply to a copy in the target's own format → judge on the search set → prove on the held-out
-set. Edits that a format cannot express are replaced by the next candidate that it can, or reported. Originals stay as
-they are; without `apply` nothing is left behind but the report, and the plan and the journal where they were asked for.
+propose → try on the segment → apply to a copy in the target's own format → judge on the search set → prove on the
+held-out set. Edits that a format cannot express are replaced by the next candidate that it can, or reported. Originals
+stay as they are; without `apply` nothing is left behind but the report, and the plan and the journal where they were
+asked for.
 """
 
 from __future__ import annotations
@@ -152,9 +154,7 @@ class Surgeon:
             return refused or {i: Refusal("unsupported", str(error)) for i in range(len(groups))}
         return {flat[i]: Refusal("unsupported", why) for i, why in written.unsupported}
 
-    def _exchanged(
-        self, groups: list[Group], refused: Mapping[int, Refusal]
-    ) -> tuple[list[Group], dict[int, Refusal]]:
+    def _exchanged(self, groups: list[Group], refused: Mapping[int, Refusal]) -> tuple[list[Group], dict[int, Refusal]]:
         """Exchange groups that the format cannot express for alternatives that it can."""
         left = dict(refused)
         for i in refused:
@@ -177,7 +177,9 @@ class Surgeon:
             self._note("trial failed", entries=ids, error=str(error))
             return None
         figures = judgement.agreement
-        self._note("trial", entries=ids, verdict=str(judgement.ruling.verdict), top1=figures.top1, max_abs=figures.max_abs)
+        self._note(
+            "trial", entries=ids, verdict=str(judgement.ruling.verdict), top1=figures.top1, max_abs=figures.max_abs
+        )
         return copy, judgement
 
     def _preprocess(self, groups: Iterable[Group]) -> Any:
@@ -226,10 +228,18 @@ def records(trial: Trial, extra: Sequence[Repair]) -> list[Repair]:
     for i, group in enumerate(trial.groups):
         e, refusal = group.entry, trial.refused.get(i)
         edits = [{"kind": x.kind, "description": x.describe()} for x in group.edits]
-        made.append(Repair(
-            id=e.id, code=e.code, target_layer=e.target_layer, edits=edits, status=refusal.status if refusal else "kept",
-            before=e.before, after=e.after, why=refusal.why if refusal else e.why,
-        ))
+        made.append(
+            Repair(
+                id=e.id,
+                code=e.code,
+                target_layer=e.target_layer,
+                edits=edits,
+                status=refusal.status if refusal else "kept",
+                before=e.before,
+                after=e.after,
+                why=refusal.why if refusal else e.why,
+            )
+        )
     return [*made, *extra]
 
 

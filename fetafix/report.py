@@ -94,7 +94,7 @@ class Agreement(Record, frozen=True, kw_only=True):
 
 
 class Samples(Record, frozen=True, kw_only=True):
-    """How many samples were used, and where they come from. `origin` says so when they are synthetic (weaker evidence)."""
+    """How many samples were used, and where they come from; `origin` tells synthetic ones (weaker evidence)."""
 
     search: int = 0
     heldout: int = 0

@@ -1,7 +1,8 @@
 """All guilty segments of a target, diagnosed and healed in the lifted graph: localize, diagnose, edit, look again.
 
-A fix may uncover what it masked, so the target is aligned anew after each round of edits until nothing is guilty, nothing
-helps, or the rounds are used up. Nothing here touches an artifact; the edits found are proved natively elsewhere.
+A fix may uncover what it masked, so the target is aligned anew after each round of edits until nothing is guilty,
+nothing helps, or the rounds are used up. Nothing here touches an artifact; the edits found are proved natively
+elsewhere.
 """
 
 from __future__ import annotations

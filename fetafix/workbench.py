@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fetafix.drawing import sides
 from fetafix.errors import LiftError
 from fetafix.faults.base import Interface
 from fetafix.findings import Names
@@ -24,7 +25,6 @@ from fetafix.graph.segment import Layout, relative_error
 from fetafix.inputs.pairing import pair_feeds
 from fetafix.inputs.preprocess import ASSUMED
 from fetafix.inputs.recipe import Preprocess
-from fetafix.drawing import sides
 from fetafix.ir import Array, Graph
 from fetafix.parallel import ModelProcess
 from fetafix.probing import takes_batches
@@ -46,6 +46,7 @@ class Workbench:
         able = takes_batches(session.source_info) and takes_batches(session.target_info)
         both = session.sets("search", _SAMPLES)
         self.count = len(both[0]) if able and all(s.stackable for s in both) else 1
+        self._stackable = [s.stackable for s in both]
         self.source_feeds, self.target_feeds = (s.feed(0, self.count) for s in both)
         self.own: dict[str, Array] = {}
 
@@ -108,26 +109,26 @@ class Workbench:
         if session.source_info.format != "onnx":
             names = [n for n in self.source.output_names if n in self.aligner.values]
             lifted = {n: self.aligner.values[n] for n in names}
-            self._agrees(session.source, self.source_feeds, lifted, "source")
+            self._agrees(session.source, self.source_feeds, lifted, self._stackable[0])
         if session.target_info.format != "onnx":
             values = self.evaluator.run(self.target, self.target_feeds, self.target.output_names)
             lifted = dict(zip(self.target.output_names, values, strict=True))
-            self._agrees(session.target, self.target_feeds, lifted, "target")
+            self._agrees(session.target, self.target_feeds, lifted, self._stackable[1])
 
-    def _agrees(self, process: ModelProcess, feeds: Mapping[str, Array], lifted: Mapping[str, Array], role: str) -> None:
-        native = process.run(feeds, self.count, self.count > 1 or self._stackable(role))
+    def _agrees(
+        self, process: ModelProcess, feeds: Mapping[str, Array], lifted: Mapping[str, Array], stackable: bool
+    ) -> None:
+        samples = feeds if stackable else {k: v[None] for k, v in feeds.items()}
+        native = process.run(samples, self.count, stackable)
         for name, value in lifted.items():
             own = native.get(name)
-            error = relative_error(value, np.asarray(own).reshape(value.shape)) if own is not None and own.size == value.size else np.inf
+            fits = own is not None and own.size == value.size
+            error = relative_error(value, np.asarray(own).reshape(value.shape)) if fits else np.inf
             if not error <= _LIFT_AGREES:
                 raise LiftError(
-                    f"the ONNX view of the {role} {process.path} answers otherwise than the model itself (output {name!r}, "
+                    f"the ONNX view of {process.path} answers otherwise than the model itself (output {name!r}, "
                     f"relative error {error:.2g}): the lift is wrong, not your model, so layers cannot be compared"
                 )
-
-    def _stackable(self, role: str) -> bool:
-        both = self.session.sets("search", 1)
-        return both[0 if role == "source" else 1].stackable
 
     @cached_property
     def interface(self) -> Interface:
@@ -165,6 +166,12 @@ class Workbench:
     def refeed(self, changes: Mapping[str, Any]) -> Mapping[str, Array]:
         """The target's feeds for the same samples under a changed preprocessing."""
         session = self.session
-        both = sides(session.source_info, session.target_info, session.bindings, session.options, self.changed_preprocess(changes))
+        both = sides(
+            session.source_info,
+            session.target_info,
+            session.bindings,
+            session.options,
+            self.changed_preprocess(changes),
+        )
         indices = session.sets("search", self.count)[0].indices
         return pair_feeds(session.samplings.data, indices, *both)[1].feed(0, self.count)

@@ -20,8 +20,8 @@ from fetafix.report import ModelInfo
 class OpenOptions:
     """How to open a model.
 
-    trust: code from the file may run. arch: "module:factory" for a bare state dict. threads: intra-op threads, 0 lets the
-    runtime choose. optimise: whether the runtime may optimise the graph (the noise floor runs both ways).
+    trust: code from the file may run. arch: "module:factory" for a bare state dict. threads: intra-op threads, 0 lets
+    the runtime choose. optimise: whether the runtime may optimise the graph (the noise floor runs both ways).
     input_shapes: shapes to use where the format does not tell them, by input name (or "" for the only one).
     """
 

@@ -1,10 +1,10 @@
-"""Both models' canonical graphs on the same samples, aligned: the source's activations, the twins, the guilty segments."""
+"""Both models' canonical graphs on the same samples, aligned: activations, twins and guilty segments."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType, TracebackType
 
 import numpy as np
@@ -27,7 +27,7 @@ class InputTwin:
 
     target: str
     source: str
-    layout: Layout = Layout()
+    layout: Layout = field(default_factory=Layout)
 
 
 class Aligner:
@@ -51,7 +51,9 @@ class Aligner:
     def __enter__(self) -> Aligner:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._stack.close()
 
     def _keep(self, name: str, value: Array, shapes: dict[str, tuple[int | str | None, ...]]) -> None:
@@ -156,7 +158,7 @@ class Alignment:
         )
 
     def _widened(self, piece: Graph, before: Mapping[str, Twin], goal: str) -> Graph:
-        """The segment with the nodes before it that only move values about: whether they should is part of the question."""
+        """The segment and the nodes before it that only move values: whether they should is part of the question."""
         cut = set(before)
         moved = [t for t in piece.input_names if t in self.target.producers]
         while moved:
@@ -185,7 +187,8 @@ class Alignment:
         rng = np.random.default_rng(0)
         shaken = {
             k: (v * (1 + np.float32(2.0**-23) * rng.choice([-1, 1], v.shape))).astype(v.dtype)
-            if v.dtype.kind == "f" else v
+            if v.dtype.kind == "f"
+            else v
             for k, v in feeds.items()
         }
         try:

@@ -1,7 +1,7 @@
 """The canonical form of a lifted graph: constants in place, no nodes that do nothing.
 
-Only such nodes go whose absence changes no value, and every node that stays keeps its key and its input slots, so an edit
-found in the canonical graph fits the graph as lifted.
+Only such nodes go whose absence changes no value, and every node that stays keeps its key and its input slots, so an
+edit found in the canonical graph fits the graph as lifted.
 """
 
 from __future__ import annotations
@@ -18,8 +18,17 @@ from fetafix.ir import Array, Body, Graph, Node
 
 _FOLD_UP_TO = 1 << 22
 _NEVER_FOLDED = {
-    "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Multinomial", "Bernoulli",
-    "DequantizeLinear", "QuantizeLinear", "If", "Loop", "Scan",
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Multinomial",
+    "Bernoulli",
+    "DequantizeLinear",
+    "QuantizeLinear",
+    "If",
+    "Loop",
+    "Scan",
 }
 
 
@@ -28,8 +37,9 @@ def canonical(graph: Graph, evaluator: Evaluator) -> Graph:
     tensors: dict[str, Array] = dict(graph.initializers)
     alias: dict[str, str] = {}
     nodes: list[Node] = []
-    pinned = set(graph.output_names) | {c for n in graph.nodes for a in n.attrs.values() if isinstance(a, Body)
-                                        for c in a.captures}
+    pinned = set(graph.output_names) | {
+        c for n in graph.nodes for a in n.attrs.values() if isinstance(a, Body) for c in a.captures
+    }
     for original in graph.nodes:
         node = _resolved(original, alias)
         value = _constant(node)

@@ -29,7 +29,7 @@ def _share_threads() -> None:
 
 
 class Evaluator:
-    """Runs graphs with a cache of sessions; optimisations are off, so results do not depend on the rest of the graph."""
+    """Runs graphs with a cache of sessions; optimisations are off, so nothing depends on the rest of the graph."""
 
     def __init__(self, cached: int = 512) -> None:
         _share_threads()
@@ -64,7 +64,9 @@ class Evaluator:
             copy = True if any(n.op == "BatchNormalization" and len(n.outputs) > 1 for n in piece.nodes) else None
             feed = {names[k]: np.array(v, order="C", copy=copy) for k, v in given.items()}
             return [np.asarray(v) for v in session.run([names[t] for t in wanted], feed)]
-        except Exception as error:  # onnxruntime raises a class of its own per status code, all directly below Exception
+        except (
+            Exception
+        ) as error:  # onnxruntime raises a class of its own per status code, all directly below Exception
             ops = ", ".join(dict.fromkeys(n.op for n in piece.nodes))
             raise RuntimeCrash(f"onnxruntime cannot run {ops}: {str(error).splitlines()[0][:300]}") from error
 

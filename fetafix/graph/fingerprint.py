@@ -36,8 +36,15 @@ def fingerprint(value: Array) -> Array:
     if x.size == 0:
         return np.zeros(7)
     magnitude = np.abs(x)
-    stats = [x.mean(dtype=np.float64), magnitude.mean(dtype=np.float64), np.sqrt(np.dot(x, x) / x.size),
-             np.dot(x, magnitude) / x.size, x.min(), x.max(), np.count_nonzero(x > 0) / x.size]
+    stats = [
+        x.mean(dtype=np.float64),
+        magnitude.mean(dtype=np.float64),
+        np.sqrt(np.dot(x, x) / x.size),
+        np.dot(x, magnitude) / x.size,
+        x.min(),
+        x.max(),
+        np.count_nonzero(x > 0) / x.size,
+    ]
     return np.asarray(stats, np.float64)
 
 

@@ -25,7 +25,20 @@ _REGION = 40
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Gather", "QLinearConv", "MatMulInteger"}
 _FAMILIES = (
     {"Gemm", "MatMul"},
-    {"Relu", "Clip", "LeakyRelu", "PRelu", "Elu", "Selu", "HardSwish", "HardSigmoid", "Sigmoid", "Gelu", "Mish", "ThresholdedRelu"},
+    {
+        "Relu",
+        "Clip",
+        "LeakyRelu",
+        "PRelu",
+        "Elu",
+        "Selu",
+        "HardSwish",
+        "HardSigmoid",
+        "Sigmoid",
+        "Gelu",
+        "Mish",
+        "ThresholdedRelu",
+    },
     {"AveragePool", "MaxPool", "GlobalAveragePool", "GlobalMaxPool", "ReduceMean", "ReduceMax", "LpPool"},
     {"Add", "Sum", "Sub"},
     {"Mul", "Div"},
@@ -42,10 +55,14 @@ class TwinLike(Protocol):
     """Anything that names a source tensor and a layout (a walk's twin)."""
 
     @property
-    def source(self) -> str: ...
+    def source(self) -> str:
+        """The source tensor's name."""
+        ...
 
     @property
-    def layout(self) -> Layout: ...
+    def layout(self) -> Layout:
+        """How the target tensor holds it."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +191,13 @@ class Evidence:
         return [n for n in names if start <= self._index.order[n] <= start + reach and n not in inputs]
 
     def _score(
-        self, target: str, source: str, own: Array | None, twins: Mapping[str, TwinLike], used: set[str], regions: _Regions
+        self,
+        target: str,
+        source: str,
+        own: Array | None,
+        twins: Mapping[str, TwinLike],
+        used: set[str],
+        regions: _Regions,
     ) -> tuple[float, bool]:
         node, twin = self.target.producers[target], self.source.producers.get(source)
         score = 0.0

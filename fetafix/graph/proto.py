@@ -36,7 +36,7 @@ def attribute_from_proto(attr: onnx.AttributeProto) -> Attribute:
         return Body(attr.g.SerializeToString(), _captures(attr.g))
     value: Any = helper.get_attribute_value(attr)
     if attr.type == _A.TENSOR:
-        return cast(Array, numpy_helper.to_array(value))
+        return numpy_helper.to_array(value)
     if attr.type == _A.STRING:
         return bytes(value).decode("utf-8", "surrogateescape")
     if attr.type == _A.STRINGS:
@@ -44,8 +44,8 @@ def attribute_from_proto(attr: onnx.AttributeProto) -> Attribute:
     if attr.type in (_A.INTS, _A.FLOATS):
         return tuple(value)
     if attr.type in (_A.INT, _A.FLOAT):
-        return cast(int | float, value)
-    return attr.SerializeToString()
+        return float(value) if attr.type == _A.FLOAT else int(value)
+    return bytes(attr.SerializeToString())
 
 
 def _attribute_to_proto(name: str, value: Attribute) -> onnx.AttributeProto:
@@ -77,9 +77,7 @@ def node_to_proto(node: Node) -> onnx.NodeProto:
 def _dims(tensor: onnx.TypeProto.Tensor) -> tuple[Dim, ...] | None:
     if not tensor.HasField("shape"):
         return None
-    return tuple(
-        d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim
-    )
+    return tuple(d.dim_value if d.HasField("dim_value") else (d.dim_param or None) for d in tensor.shape.dim)
 
 
 def _value_from_proto(proto: onnx.ValueInfoProto) -> Value:

@@ -13,13 +13,15 @@ from fetafix.graph.hypotheses import Evidence, family
 from fetafix.ir import Graph, Node
 
 
-def pairs(target: Graph, source: Graph, twins: Mapping[str, str], evidence: Evidence, goal: tuple[str, str]) -> list[tuple[str, str]]:
+def pairs(
+    target: Graph, source: Graph, twins: Mapping[str, str], evidence: Evidence, goal: tuple[str, str]
+) -> list[tuple[str, str]]:
     """Tensor pairs inside a region, in the target's order, without the goal itself.
 
     target, source: the region's sub-graphs up to the goal pair. twins: target tensor → source tensor, known so far.
     """
     known = dict(twins)
-    free = [n for n in source.nodes]
+    free = list(source.nodes)
     found: list[tuple[str, str]] = []
     complete = True
     for node in target.nodes:
@@ -47,8 +49,14 @@ def _twin(
     reads = _reads(node, target, known)
     if reads is None:
         return None
-    fit = [m for m in free if family(m.op) == family(node.op) and end not in m.outputs
-           and sorted(_live(m, source)) == reads and len(m.outputs) == len(node.outputs)]
+    fit = [
+        m
+        for m in free
+        if family(m.op) == family(node.op)
+        and end not in m.outputs
+        and sorted(_live(m, source)) == reads
+        and len(m.outputs) == len(node.outputs)
+    ]
     return min(fit, key=lambda m: (not evidence.same_weights(node, m), m.op != node.op), default=None)
 
 

@@ -15,7 +15,6 @@ import numpy as np
 
 from fetafix.edits import Edit, apply
 from fetafix.errors import FetafixError
-from fetafix.errors import EditError, FetafixError
 from fetafix.ir import Array, Graph, Node, Value
 
 
@@ -127,7 +126,7 @@ class Segment:
 
 
 def relative_error(value: Array, expected: Array) -> float:
-    """‖value − expected‖₂ / ‖expected‖₂ in float64; inf for another shape or where one is not finite and the other is."""
+    """‖value − expected‖₂ / ‖expected‖₂ ; inf for another shape, or where only one of the two is finite."""
     if value.shape != expected.shape:
         return float("inf")
     quick = _quick_error(value, expected)

@@ -25,7 +25,9 @@ class ActivationStore:
     def __enter__(self) -> ActivationStore:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._arrays.clear()
         if self._file is not None:
             self._file.close()
@@ -56,7 +58,7 @@ class ActivationStore:
 
     def _spilled(self, value: Array) -> Array:
         if self._file is None:
-            self._file = tempfile.NamedTemporaryFile(prefix="fetafix-", suffix=".act")
+            self._file = tempfile.NamedTemporaryFile(prefix="fetafix-", suffix=".act")  # noqa: SIM115 - closed in __exit__
         self._file.truncate(self._end + value.nbytes)
         place: Array = np.memmap(self._file.name, value.dtype, "r+", self._end, value.shape)
         place[...] = value

@@ -1,11 +1,11 @@
 """Alignment and localization in one pass: walk the target, feed it the source's activations, see what it makes of them.
 
 Every target node is computed from values that are the source's own wherever a twin is known ("teacher forcing"), so an
-error that shows is made right there. A computed tensor that equals a source tensor up to layout is an *anchor* and takes
-the source's value from then on. A tensor without a twin is *open*: inside a fused or split operator that is normal, and
-the region closes again by itself. Where it does not close, a pair (target tensor, source tensor) is supposed to be twins,
-and the supposition stands only if what the target computes behind it equals the source again. The region before such a
-pair introduces error: it is guilty. Nothing depends on names.
+error that shows is made right there. A computed tensor that equals a source tensor up to layout is an *anchor* and
+takes the source's value from then on. A tensor without a twin is *open*: inside a fused or split operator that is
+normal, and the region closes again by itself. Where it does not close, a pair (target tensor, source tensor) is
+supposed to be twins, and the supposition stands only if what the target computes behind it equals the source again. The
+region before such a pair introduces error: it is guilty. Nothing depends on names.
 """
 
 from __future__ import annotations
@@ -235,9 +235,7 @@ class Walk:
         self._accept(fallback, overlay, verified=False)
         return fallback.target
 
-    def _earlier(
-        self, hypothesis: Hypothesis, overlay: State, tries: Sequence[Hypothesis]
-    ) -> tuple[Hypothesis, State]:
+    def _earlier(self, hypothesis: Hypothesis, overlay: State, tries: Sequence[Hypothesis]) -> tuple[Hypothesis, State]:
         """The first supposition in the target's order that stands too: the smaller the guilty region, the better."""
         earlier = [h for h in tries if self._at[h.target] < self._at[hypothesis.target]]
         for other in sorted(earlier, key=lambda h: (self._at[h.target], -h.score)):
@@ -265,7 +263,7 @@ class Walk:
             return True
         depends = {hypothesis.target}
         budget, failed = _LOOKAHEAD, 0
-        for node in self.target.nodes[self._at[hypothesis.target] + 1:]:
+        for node in self.target.nodes[self._at[hypothesis.target] + 1 :]:
             if not any(t in depends for t in node.reads):
                 if node.key not in self.state.done:
                     self._step(node, self.state)
@@ -281,7 +279,7 @@ class Walk:
         return False
 
     def _accept(self, hypothesis: Hypothesis, overlay: State, verified: bool) -> None:
-        """Record the guilty tensor and go on from the supposed value; first cut its region as fine as structure allows."""
+        """Record the guilty tensor, its region cut as fine as structure allows, and go on from the supposed value."""
         for target, source in self._inside(hypothesis):
             options = self.evidence.layouts(target, source, self.state.values.get(target), self.state.twins)
             if not options:
@@ -332,7 +330,7 @@ class Walk:
     def _downstream(self, tensor: str) -> Sequence[Node]:
         """Computed nodes that used the tensor's old value; what equals the source nevertheless stays."""
         reached, found = {tensor}, []
-        for node in self.target.nodes[self._at[tensor] + 1:]:
+        for node in self.target.nodes[self._at[tensor] + 1 :]:
             made = [o for o in node.outputs if o and o not in self.state.twins]
             if made and node.key in self.state.done and any(t in reached for t in node.reads):
                 found.append(node)
