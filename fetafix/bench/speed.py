@@ -88,11 +88,9 @@ def check(files: Files, target: Path, plain: str, limit: float, what: str, round
 
 
 def localize(files: Files, folder: Path, rounds: int) -> Iterator[Row]:
-    """Forward passes that `fetafix localize` costs on a pair with a fault, and its memory beside the plain script's."""
-    broken, report = folder / "broken.onnx", folder / "localize.json"
-    broken.unlink(missing_ok=True)
-    run(_fetafix("inject", str(files.renamed), "--fault", "lh-dilation", "-o", str(broken)), (0, 1))
-    models = [str(files.source), str(broken if broken.is_file() else files.renamed)]
+    """Forward passes that `fetafix localize` costs on a pair with two faults, and its memory beside the plain one's."""
+    report = folder / "localize.json"
+    models = [str(files.source), str(_broken(files.renamed, folder, "cg-act-missing", "wb-kernel-flip"))]
     command = _fetafix("localize", *models, *_data(files), "--json", str(report))
     passes = []
     for _ in range(rounds):
@@ -109,15 +107,23 @@ def localize(files: Files, folder: Path, rounds: int) -> Iterator[Row]:
 
 def repair(files: Files, folder: Path, rounds: int) -> Row:
     """Seconds for repairing one weight fault, everything included."""
-    broken, out = folder / "weights.onnx", folder / "repaired.onnx"
-    broken.unlink(missing_ok=True)
-    run(_fetafix("inject", str(files.renamed), "--fault", "wb-bias", "-o", str(broken)))
+    broken, out = _broken(files.renamed, folder, "wb-kernel-flip"), folder / "repaired.onnx"
     seconds = []
     for _ in range(rounds):
         out.unlink(missing_ok=True)
         command = _fetafix("repair", str(files.source), str(broken), *_data(files), "--apply", "-o", str(out))
         seconds.append(run(command).seconds)
     return Row("repair of one weight fault", median(seconds), 10, "s")
+
+
+def _broken(model: Path, folder: Path, *faults: str) -> Path:
+    """A copy of a model with these faults, one after the other."""
+    for number, fault in enumerate(faults):
+        out = folder / f"broken-{number}-{fault}.onnx"
+        out.unlink(missing_ok=True)
+        run(_fetafix("inject", str(model), "--fault", fault, "-o", str(out)))
+        model = out
+    return model
 
 
 def table(rows: list[Row]) -> str:

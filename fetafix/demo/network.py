@@ -96,9 +96,14 @@ def train(digits: Digits, seed: int) -> Network:
 
 def accuracy(network: nn.Module, digits: Digits) -> float:
     """The share of digits that a network reads right."""
+    return float((scores(network, digits).argmax(1) == digits.labels).mean())
+
+
+def scores(network: nn.Module, digits: Digits) -> NDArray[np.float32]:
+    """A network's answers, (N, 10)."""
     with torch.inference_mode():
-        guesses = network(torch.tensor(digits.images)).argmax(1).numpy()
-    return float((guesses == digits.labels).mean())
+        answers: NDArray[np.float32] = network(torch.tensor(digits.images)).numpy()
+    return answers
 
 
 def export(network: Network, path: Path) -> None:

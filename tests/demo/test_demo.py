@@ -1,0 +1,52 @@
+"""The demonstration shows what it promises: real faults, found, mended and proved."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+
+
+@pytest.mark.slow
+def test_the_whole_demonstration(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    from fetafix.demo.__main__ import main
+
+    keep = tmp_path / "mine.txt"
+    keep.write_text("not the demonstration's")
+    assert main(tmp_path) == 0
+    reports = {p.stem: json.loads(p.read_text()) for p in tmp_path.glob("*.json")}
+    assert reports["check-before"]["verdict"] == "divergent" and reports["check-after"]["verdict"] == "equivalent"
+    assert len({f["category"] for f in reports["localize"]["findings"]}) >= 3
+    assert reports["repair"]["verdict"] == "repaired"
+    assert (tmp_path / "digits-repaired.pt").is_file() and (tmp_path / "journal.jsonl").is_file()
+    assert keep.read_text() == "not the demonstration's"
+    shown = capfd.readouterr().out
+    assert "$ fetafix repair" in shown and "no error was reported" in shown
+
+
+def test_every_mishap_changes_answers(tmp_path: Path) -> None:
+    import copy
+
+    from fetafix.formats import torch_env
+
+    torch_env.prepare()
+    import onnx2torch
+
+    from fetafix.demo import mishaps, network
+
+    training, test = network.load_digits(1)
+    net = network.train(training, 1)
+    assert network.accuracy(net, test) >= 0.97
+    network.export(net, tmp_path / "digits.onnx")
+    converted = onnx2torch.convert(str(tmp_path / "digits.onnx")).eval()
+    assert network.accuracy(converted, test) == network.accuracy(net, test)
+    answers = network.scores(converted, test)
+    for _, what, mishap in mishaps.MISHAPS:
+        broken = copy.deepcopy(converted)
+        mishap(broken)
+        assert abs(network.scores(broken, test) - answers).max() > 0.1, what
+    assert len({category for category, _, _ in mishaps.MISHAPS}) >= 3
