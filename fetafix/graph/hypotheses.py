@@ -22,6 +22,7 @@ _WINDOW = 40
 _NARROW, _EACH, _WIDE, _LAYOUTS = 4, 3, 30, 2
 _SAME_WEIGHTS = 1e-4
 _REGION = 40
+_CHANNEL_MOVES = {(0, 2, 1), (0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 3, 4, 1), (0, 4, 1, 2, 3)}
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Gather", "QLinearConv", "MatMulInteger"}
 _FAMILIES = (
     {"Gemm", "MatMul"},
@@ -246,5 +247,5 @@ class Evidence:
             moved = [(Layout(p), tuple(shape[i] for i in p)) for p in perms]
             return [*moved, (Layout(), shape)]
         allowed = list(layouts(shape, value.shape))
-        first = [w for w in wanted if w in allowed][:1]
+        first = [w for w in wanted if w in allowed and (w.perm is None or w.perm in _CHANNEL_MOVES)][:1]
         return [(w, value.shape) for w in dict.fromkeys([*first, *allowed])]
