@@ -91,7 +91,8 @@ def notes(session: Session) -> list[str]:
     lines += [f"the target has no use for the source's input {name!r}" for name in b.unused]
     lines += [f"the target has an output {name!r} that the source has not" for name in b.extra]
     lines += [f"the values of {s!r} are found in the target's {other!r}, not in its {t!r}" for s, t, other in b.crossed]
-    lines += [f"output {name!r}: {h.why}" for name, h in session.heads.items() if session.options.gate is None]
+    lines += [f"output {name!r}: {h.why}" for name, h in session.heads.items()
+              if session.options.gate is None and h.classifier != "no"]
     for name, probe in session.probes.items():
         if probe["batch_dependence"] is not None:
             lines.append(f"the {name}'s answer to a sample depends on the other samples in the batch")

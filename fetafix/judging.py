@@ -121,7 +121,7 @@ class Judge:
             missing=opponent.bindings.missing,
             incomparable=tuple((n, _shapes(s, t)) for n, (s, t) in total.shapes.items()),
             crossed=opponent.bindings.crossed,
-            batch_failure="" if self.probe.batch_failure else opponent.probe.batch_failure,
+            batch_failure=opponent.probe.batch_failure if self.probe.batched else "",
             source_varies=own.run_variation,
             target_varies=other.run_variation,
             target_depends=None if own.batch_dependence is not None else other.batch_dependence,

@@ -20,10 +20,15 @@ Outputs = dict[str, Array]
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """base: outputs for the probed samples, each run alone. batch_failure: why several at once cannot be run, or ""."""
+    """What a probe found.
+
+    base: outputs for the probed samples, each run alone. batched: several at once were run, too. batch_failure: how
+    that failed, where it was tried and did.
+    """
 
     base: Mapping[str, Array]
     noise: Noise
+    batched: bool = False
     batch_failure: str = ""
 
 
@@ -49,7 +54,7 @@ class Probing:
                     failure = str(error)
                 elif kind != "runtime":  # a kernel that exists only optimised is no failure
                     raise
-        return Probe(base, measure(base, changed, self.eps), failure)
+        return Probe(base, measure(base, changed, self.eps), "batch" in changed, failure)
 
 
 def start(process: ModelProcess, samples: SampleSet, seed: int, perturb: bool) -> Probing:

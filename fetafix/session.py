@@ -37,6 +37,7 @@ from fetafix.report import Agreement, ModelInfo, Samples
 Which = Literal["search", "heldout", "all"]
 Outputs = dict[str, Array]
 _CHUNK = 16
+_CHUNK_BYTES = 1 << 26
 _KEEP_BYTES = 1 << 29
 
 
@@ -141,7 +142,7 @@ class Session:
         return self.samplings.source.take(positions), self.samplings.target.take(positions)
 
     def feeds(self, which: Which, limit: int | None = None) -> tuple[Outputs, Outputs]:
-        """What one run of each model gets for up to `limit` samples, by input name (one where they cannot be stacked)."""
+        """What one run of each model gets for up to `limit` samples, by input name; for one where they do not stack."""
         both = self.sets(which, limit)
         count = len(both[0]) if all(s.stackable for s in both) else 1
         first, second = (s.feed(0, count) for s in both)
@@ -263,8 +264,12 @@ class Session:
         return each()
 
     def _chunk(self, count: int) -> int:
+        """Samples a chunk: few where outputs are large, more where there are many samples."""
         batch = self.options.batch or 1
-        return -(-max(_CHUNK, count // _CHUNK) // batch) * batch
+        base = self._source_probe.base.values()
+        item = sum(v.nbytes // max(1, len(v)) for v in base)
+        chunk = min(max(_CHUNK, count // _CHUNK), max(1, _CHUNK_BYTES // max(1, item)))
+        return -(-chunk // batch) * batch
 
     def _judge(self, heads: Mapping[str, Head]) -> Judge:
         return Judge(self.options, self.source_info, self._source_probe, heads)

@@ -279,7 +279,18 @@ def test_baked_batch(data: Path, tmp_path: Path) -> None:
 
 
 def test_fixed_batch_of_one_is_no_fault(source: Path, data: Path, tmp_path: Path) -> None:
-    report = check(source, cnn(tmp_path / "t.onnx", batch=1), Options(data=data, **FEW))
+    single = cnn(tmp_path / "t.onnx", batch=1)
+    for pair in ((source, single), (single, source), (single, single)):
+        report = check(*pair, Options(data=data, **FEW))
+        assert report.verdict is Verdict.EQUIVALENT, report.reason
+
+
+def test_a_target_need_not_take_batches_that_the_source_cannot_take(data: Path, tmp_path: Path) -> None:
+    def model(path: Path, batch: int | str) -> Path:
+        nodes = [node("GlobalAveragePool", ["x"], ["p"]), node("Reshape", ["p", "shape"], ["y"])]
+        return save(path, nodes, {"x": [batch, 3, 16, 16]}, {"y": [batch, 3]}, {"shape": np.array([1, 3])})
+
+    report = check(model(tmp_path / "s.onnx", 1), model(tmp_path / "t.onnx", "N"), Options(data=data, **FEW))
     assert report.verdict is Verdict.EQUIVALENT, report.reason
 
 

@@ -9,8 +9,10 @@ is what swapped outputs look like, and it is reported (`crossed`), not silently 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from itertools import product
 
 import numpy as np
 
@@ -20,6 +22,7 @@ from fetafix.judge import layouts
 from fetafix.report import ModelInfo, TensorInfo
 
 _ALIKE, _UNLIKE = 0.9, 0.5
+Found = tuple[float, tuple[int, ...] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +101,7 @@ def bind(source: ModelInfo, target: ModelInfo) -> Bindings:
         raise InputDataError(_mismatch(source, target, lacking))
     outputs = _pair(source.outputs, target.outputs, _output_fits)
     pairs_in = _bindings(inputs, source.inputs, target.inputs)
-    pairs_out = _bindings(outputs, source.outputs, target.outputs)
+    pairs_out = _bindings(outputs, source.outputs, target.outputs, any_axes=False)
     return Bindings(
         pairs_in, pairs_out,
         unused=_left([t.name for t in source.inputs], [b.source for b in pairs_in]),
@@ -193,15 +196,15 @@ def _output_fits(s: TensorInfo, t: TensorInfo) -> bool:
 Tensors = Sequence[TensorInfo]
 
 
-def _bindings(pairs: Sequence[Pair], sources: Tensors, targets: Tensors) -> tuple[Binding, ...]:
+def _bindings(pairs: Sequence[Pair], sources: Tensors, targets: Tensors, any_axes: bool = True) -> tuple[Binding, ...]:
     by_source, by_target = {s.name: s for s in sources}, {t.name: t for t in targets}
     order = {s.name: i for i, s in enumerate(sources)}
-    made = [_binding(by_source[s], by_target[t], how) for s, t, how in pairs]
+    made = [_binding(by_source[s], by_target[t], how, any_axes) for s, t, how in pairs]
     return tuple(sorted(made, key=lambda b: order[b.source]))
 
 
-def _binding(s: TensorInfo, t: TensorInfo, how: str) -> Binding:
-    perm = layouts.by_shape(s.shape, t.shape)
+def _binding(s: TensorInfo, t: TensorInfo, how: str, any_axes: bool) -> Binding:
+    perm = layouts.by_shape(s.shape, t.shape, any_axes)
     if perm is not None:
         return Binding(s.name, t.name, how, None if perm == tuple(range(len(perm))) else perm)
     assert s.shape is not None and t.shape is not None  # else by_shape is the identity
@@ -224,30 +227,34 @@ def by_content(bindings: Bindings, source: Mapping[str, Array], target: Mapping[
     Layouts come from the values; outputs that no name binds go where they look most alike; named ones stay, and are
     listed as crossed where another output clearly holds their values.
     """
-    alike = {(s, t): layouts.by_content(source[s], target[t]) for s in source for t in target}
-    named = [b for b in bindings.outputs if b.how in ("by name", "by similar name") and (b.source, b.target) in alike]
-    taken_s, taken_t = {b.source for b in named}, {b.target for b in named}
-    free = [p for p in alike if p[0] not in taken_s and p[1] not in taken_t]
-    declared = {(b.source, b.target): b for b in bindings.outputs}
-    made = [*named]
-    for pair in sorted(free, key=lambda p: (-round(alike[p][0], 6), p not in declared)):
-        if pair[0] not in taken_s and pair[1] not in taken_t and (alike[pair][0] > _UNLIKE or pair in declared):
-            known = declared.get(pair)
-            sure = alike[pair][0] > _ALIKE and (known is None or known.how == "by order")
-            made.append(Binding(*pair, "by content" if sure or known is None else known.how))
-            taken_s.add(pair[0])
-            taken_t.add(pair[1])
+    @cache
+    def alike(s: str, t: str) -> Found:
+        return layouts.by_content(source[s], target[t])
+
+    there = [b for b in bindings.outputs if b.source in source and b.target in target]
+    made = [b for b in there if b.how in ("by name", "by similar name")]
+    free_s, free_t = _left(list(source), [b.source for b in made]), _left(list(target), [b.target for b in made])
+    declared = {(b.source, b.target): b for b in there}
+    pairs = sorted(product(free_s, free_t), key=lambda p: (-round(alike(*p)[0], 6), p not in declared))
+    taken: set[tuple[str, str]] = set()
+    for s, t in pairs:
+        known, score = declared.get((s, t)), alike(s, t)[0]
+        if {(s, ""), ("", t)} & taken or (known is None and score <= _UNLIKE):
+            continue
+        taken |= {(s, ""), ("", t)}
+        sure = score > _ALIKE and (known is None or known.how == "by order")
+        made.append(Binding(s, t, "by content" if sure or known is None else known.how))
     order = list(source)
-    settled = tuple(sorted((_settle(b, alike[b.source, b.target], declared, source, target) for b in made),
-                           key=lambda b: order.index(b.source)))
+    settled = [_settle(b, alike(b.source, b.target), declared, source, target) for b in made]
+    settled.sort(key=lambda b: order.index(b.source))
     return replace(
-        bindings, outputs=settled, extra=_left(list(target), list(taken_t)), missing=_left(order, list(taken_s)),
-        crossed=_crossed(settled, alike),
+        bindings, outputs=tuple(settled), extra=_left(list(target), [b.target for b in settled]),
+        missing=_left(order, [b.source for b in settled]), crossed=_crossed(settled, target, alike),
     )
 
 
 def _settle(
-    b: Binding, found: tuple[float, tuple[int, ...] | None], declared: Mapping[tuple[str, str], Binding],
+    b: Binding, found: Found, declared: Mapping[tuple[str, str], Binding],
     source: Mapping[str, Array], target: Mapping[str, Array],
 ) -> Binding:
     """A binding with its layout taken from the values where they are clear, else from the declared shapes."""
@@ -256,7 +263,7 @@ def _settle(
     identity = tuple(range(len(s)))
     perm = found[1] if found[0] > _UNLIKE else known.perm or identity
     if perm is None or len(perm) != len(t) or tuple(s[p] for p in perm) != t:
-        perm = layouts.by_shape(s, t)
+        perm = layouts.by_shape(s, t, any_axes=False)
     same_size = s[:1] == t[:1] and int(np.prod(s)) == int(np.prod(t))
     reshaped = perm is None and same_size and (layouts.squeezed(s) == layouts.squeezed(t) or found[0] > _UNLIKE)
     perm, fits = (None if perm == identity else perm), perm is not None or reshaped
@@ -264,12 +271,12 @@ def _settle(
 
 
 def _crossed(
-    settled: Sequence[Binding], alike: Mapping[tuple[str, str], tuple[float, tuple[int, ...] | None]]
+    settled: Sequence[Binding], targets: Iterable[str], alike: Callable[[str, str], Found]
 ) -> tuple[tuple[str, str, str], ...]:
     found = []
     for b in settled:
-        others = [(alike[s, t][0], t) for s, t in alike if s == b.source and t != b.target]
-        best = max(others, default=(0.0, ""))
-        if best[0] > _ALIKE and alike[b.source, b.target][0] < _UNLIKE:
-            found.append((b.source, b.target, best[1]))
+        if alike(b.source, b.target)[0] < _UNLIKE:
+            best = max(((alike(b.source, t)[0], t) for t in targets if t != b.target), default=(0.0, ""))
+            if best[0] > _ALIKE:
+                found.append((b.source, b.target, best[1]))
     return tuple(found)

@@ -41,18 +41,30 @@ def permutations(rank: int) -> Iterator[tuple[int, ...]]:
     yield from dict.fromkeys([tuple(range(rank)), last, first, *rest])
 
 
+def layout_moves(rank: int) -> list[tuple[int, ...]]:
+    """No permutation, channels moved last, channels moved first: all that a change of layout may do to an output.
+
+    A model that exchanges height and width has not changed the layout, it is wrong.
+    """
+    return list(itertools.islice(permutations(rank), 3))
+
+
 def inverse(perm: Sequence[int]) -> tuple[int, ...]:
     """The permutation that undoes `perm`."""
     return tuple(int(i) for i in np.argsort(perm))
 
 
-def by_shape(source: Shape | None, target: Shape | None) -> tuple[int, ...] | None:
-    """The likeliest permutation by declared shapes, the identity where one is unknown; None where none fits."""
+def by_shape(source: Shape | None, target: Shape | None, any_axes: bool = True) -> tuple[int, ...] | None:
+    """The likeliest permutation by declared shapes, the identity where one is unknown; None where none fits.
+
+    any_axes: try all permutations that keep the batch; otherwise `layout_moves` only.
+    """
     if source is None or target is None:
         return tuple(range(len(source or target or ())))
     if len(source) != len(target):
         return None
-    scored = [(f, p) for p in permutations(len(source)) if (f := fits(source, target, p)) is not None]
+    tried = permutations(len(source)) if any_axes else layout_moves(len(source))
+    scored = [(f, p) for p in tried if (f := fits(source, target, p)) is not None]
     return max(scored, key=lambda s: s[0])[1] if scored else None
 
 
@@ -82,8 +94,8 @@ def similarity(source: Array, target: Array) -> float:
 def by_content(source: Array, target: Array) -> tuple[float, tuple[int, ...] | None]:
     """(similarity, permutation or None for a mere reshape) of the layout in which the arrays look most alike.
 
-    Returns (0, None) for arrays of different size. Only permutations that yield the target's shape are tried; large
-    arrays are judged by their first samples.
+    Returns (0, None) for arrays of different size. Only `layout_moves` that yield the target's shape are tried, and of
+    rank 3 only those that the shapes demand; large arrays are judged by their first samples.
     """
     if source.shape[:1] != target.shape[:1] or source.size != target.size or source.dtype.kind in "OSU":
         return 0.0, None
@@ -93,7 +105,7 @@ def by_content(source: Array, target: Array) -> tuple[float, tuple[int, ...] | N
     if source.ndim == target.ndim:
         tried = [
             (similarity(source.transpose(p), target), p)
-            for p in permutations(source.ndim)
+            for p in layout_moves(source.ndim)[: 1 if source.ndim == 3 and source.shape == target.shape else None]
             if tuple(source.shape[i] for i in p) == target.shape
         ]
     if not tried:

@@ -14,6 +14,8 @@ import numpy as np
 
 from fetafix.ir import Array
 
+_BLOCK = 1 << 22  # elements that are held as float64 at a time
+
 
 @dataclass(frozen=True, slots=True)
 class Errors:
@@ -91,6 +93,9 @@ def errors(source: Array, target: Array) -> Errors:
     """
     if source.shape != target.shape:
         raise ValueError(f"expected arrays of one shape, found {source.shape} and {target.shape}")
+    if source.size > _BLOCK and len(source) > 1:
+        half = len(source) // 2
+        return errors(source[:half], target[:half]) + errors(source[half:], target[half:])
     s, t = _numbers(source, target)
     finite_s, finite_t = np.isfinite(s), np.isfinite(t)
     both = finite_s & finite_t
