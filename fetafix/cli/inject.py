@@ -12,7 +12,8 @@ from fetafix.cli import options
 @click.command()
 @click.argument("model", type=click.Path())
 @click.option("--fault", required=True, metavar="CODE", help="Which fault; `fetafix faults` lists them.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="S", help="What chooses the place and values.")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="S",
+              help="What chooses the place and values.")
 @click.option("-o", "--output", "out", required=True, type=click.Path(), metavar="FILE", help="The new file.")
 @click.option("--trust", is_flag=True, help="Run code from the model file. Only for files that you trust.")
 @click.option("--arch", metavar="MODULE:FACTORY", help="What builds the module that a bare state dict belongs to.")
