@@ -1,4 +1,4 @@
-"""CIFAR ResNets with option-A shortcuts (He et al. 2015, section 4.2) as plain modules; keys as in public checkpoints."""
+"""CIFAR ResNets with option-A shortcuts (He et al. 2015, 4.2) as plain modules; keys as in the public checkpoints."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def priors() -> Tensor:
         wide, high = -(-width // stride), -(-height // stride)
         for j in range(high):
             for i in range(wide):
-                centre = (i + 0.5) * stride / width, (j + 0.5) * stride / height
+                centre = (i + 0.5) / wide, (j + 0.5) / high
                 rows += [[*centre, m / width, m / height] for m in minima]
     return torch.tensor(rows).clamp(0, 1)
 

@@ -1,0 +1,3 @@
+from tests.assets.zoo import zoo
+
+__all__ = ["zoo"]

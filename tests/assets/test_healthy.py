@@ -1,0 +1,46 @@
+"""Real classifiers in other formats, over real images: nothing is found, nothing is edited."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from fetafix.api import localize, repair
+from fetafix.options import RepairOptions
+from fetafix.report import Verdict
+from tests.assets.zoo import ASSETS, NEEDS_ASSETS, NETWORKS, Zoo
+
+pytestmark = NEEDS_ASSETS
+PAIRS = [
+    ("legacy.onnx", "onnx2torch.pt"),
+    ("legacy.onnx", "script.pt"),
+    ("legacy.onnx", "program.pt2"),
+    ("legacy.onnx", "dynamo.onnx"),
+    ("dynamo.onnx", "checkpoint"),
+    ("onnx2torch.pt", "legacy.onnx"),
+    ("script.pt", "dynamo.onnx"),
+    ("program.pt2", "legacy.onnx"),
+    ("checkpoint", "legacy.onnx"),
+]
+
+
+@pytest.mark.parametrize("name", list(NETWORKS))
+@pytest.mark.parametrize(("source", "target"), PAIRS)
+def test_converted_network_has_no_finding_and_no_edit(
+    zoo: Zoo, tmp_path: Path, name: str, source: str, target: str
+) -> None:
+    network = NETWORKS[name]
+    first, second = (ASSETS / network.checkpoint if f == "checkpoint" else zoo(name, f) for f in (source, target))
+    archs = {
+        k: network.arch for k, f in (("source_arch", source), ("target_arch", target)) if f == "checkpoint"
+    }
+    options = network.options(**archs)
+    out = tmp_path / f"out{second.suffix}"
+    report = repair(first, second, options, RepairOptions(apply=True, output=out))
+    assert (report.verdict, report.exit_code) == (Verdict.EQUIVALENT, 0), report.reason
+    assert (report.findings, report.repairs, report.output) == ([], [], None) and not out.exists()
+    assert report.agreement is not None and report.agreement.top1 == 1.0
+    if source == "legacy.onnx":
+        located = localize(first, second, options)
+        assert (located.verdict, located.findings) == (Verdict.EQUIVALENT, [])
