@@ -1,6 +1,6 @@
 # Every target does its own set-up: a virtual environment in .venv with the versions of configs/constraints.txt.
-# Variables: PYTHON (3.11 or newer), VENV, TORCH_ARGS (options for installing torch, such as
-# --index-url https://download.pytorch.org/whl/cpu), ARGS (further options for pytest or the benchmark).
+# Variables: PYTHON (3.11 or newer), VENV, TORCH_ARGS (options for installing torch, such as another index),
+# ARGS (further options for pytest or the benchmark).
 
 PYTHON     ?= python3
 VENV       ?= .venv
