@@ -75,7 +75,7 @@ def test_the_index_finds_the_nearest_of_equal_size() -> None:
     stored = {f"s{i}": values((4, 5), i) for i in range(6)}
     for name, value in stored.items():
         index.add(name, value)
-    assert list(index.near(stored["s3"].T + np.float32(1e-6), 1e-3))[0] == "s3"
+    assert next(iter(index.near(stored["s3"].T + np.float32(1e-6), 1e-3))) == "s3"
     assert not list(index.near(values((4, 6), 0), 1.0))
 
 

@@ -17,11 +17,14 @@ from tests.faults.models import gated, heads, renamed, residual, residual_nhwc
 from tests.faults.support import EVALUATOR, NHWC, Builder
 
 
+SAME = Layout()
+
+
 def images(batch: int = 2) -> Array:
     return np.random.default_rng(5).standard_normal((batch, 3, 12, 12)).astype(np.float32)
 
 
-def align(source: Graph, target: Graph, x: Array, layout: Layout = Layout()) -> Alignment:
+def align(source: Graph, target: Graph, x: Array, layout: Layout = SAME) -> Alignment:
     aligner = Aligner(source, {source.input_names[0]: x}, EVALUATOR)
     outputs = dict(zip(target.output_names, source.output_names, strict=True))
     return aligner.align(target, (InputTwin(target.input_names[0], source.input_names[0], layout),), outputs)
