@@ -11,7 +11,7 @@ from fetafix.inputs.pairing import Side, pair_feeds
 from fetafix.inputs.preprocess import parse
 from fetafix.inputs.samples import SampleSet
 from fetafix.inputs.sources import Source, open_source
-from fetafix.inputs.splits import draw
+from fetafix.inputs.splits import draw_from
 from fetafix.judge.binding import Bindings
 from fetafix.options import Options
 from fetafix.report import ModelInfo, Samples
@@ -68,16 +68,16 @@ def sample(
     data: Source, source: ModelInfo, target: ModelInfo, bindings: Bindings, options: Options
 ) -> Samplings:
     """Draw, and make both models' inputs. Raises InputDataError, ConfigError."""
-    rounds = draw(len(data), options.samples, options.seed, options.rounds, usable=data.usable)
+
+    def progress(done: int, total: int) -> None:
+        options.progress("reading samples", done, total)
+
+    rounds = draw_from(data, options.samples, options.seed, options.rounds, progress=progress)
     heldout: dict[int, bool] = {}
     for split in rounds:
         for index in split.indices:
             heldout.setdefault(index, index in split.heldout)
     order = np.random.default_rng([options.seed, len(heldout)]).permutation(sorted(heldout)).tolist()
-
-    def progress(done: int, total: int) -> None:
-        options.progress("reading samples", done, total)
-
     first, second = pair_feeds(data, order, *sides(source, target, bindings, options), progress)
     if len(first) != len(second) or not len(first):
         raise InputDataError(f"{data.origin}: no sample could be read; {'; '.join(data.skipped[:5])}")

@@ -197,7 +197,7 @@ class Session:
                 except ModelError as error:
                     failures.append(error)
             if failures:
-                raise failures[0]
+                raise _joined(failures) from failures[0]
 
     def _probe(self) -> None:
         drawn, seed = self.samplings, self.options.seed
@@ -290,6 +290,12 @@ class Session:
     def timed(self, what: str) -> _Timed:
         """Adds the seconds of a `with` block to `timings`."""
         return _Timed(self.timings, what)
+
+
+def _joined(failures: Sequence[ModelError]) -> ModelError:
+    """The failure, or both in one: whoever has to put it right wants to know of both."""
+    first = failures[0]
+    return first if len(failures) == 1 else type(first)(". ".join(dict.fromkeys(map(str, failures))))
 
 
 class _Timed:

@@ -36,7 +36,8 @@ def explain_run(path: Path, error: BaseException) -> str:
     node = _NODE.search(text)
     if node:
         op, name, status = node.groups()
-        return f"{path}: onnxruntime failed at node {name!r} ({op}): {_short(status)}{memory}"
+        where = f"node {name!r} ({op})" if name else f"a {op} node without a name"
+        return f"{path}: onnxruntime failed at {where}: {_short(status)}{memory}"
     return f"{path}: onnxruntime failed: {_short(text)}{memory}"
 
 

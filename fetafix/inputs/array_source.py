@@ -40,7 +40,8 @@ class ArraySource:
         for name, count in counts.items():
             if not count:
                 what = "is a single number" if count is None else "holds no samples"
-                raise InputDataError(f"{self.origin}: array {name or 'as a whole'!r} {what}; axis 0 counts the samples")
+                which = f"array {name!r}" if name else "the array"
+                raise InputDataError(f"{self.origin}: {which} {what}; expected [samples, …], axis 0 counts the samples")
         if len(set(counts.values())) > 1:
             raise InputDataError(f"{self.origin}: all arrays need the same number of samples (axis 0), found {counts}")
 

@@ -41,7 +41,7 @@ def load(reference: str, trust: bool) -> dict[str, Array] | Pixels:
         given = function()
         if not isinstance(given, np.ndarray | Mapping) and isinstance(given, Iterable) and not hasattr(given, "shape"):
             given = list(islice(given, _MOST_SAMPLES))
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         raise InputDataError(f"loader {reference} raised {type(error).__name__}: {error}") from error
     return _collected(given, reference)
 
@@ -50,7 +50,7 @@ def _function(reference: str) -> Callable[[], Any]:
     place, _, name = reference.rpartition(":")
     try:
         module = _module(place)
-    except Exception as error:  # importing is running code, which may raise anything
+    except (Exception, SystemExit) as error:  # importing is running code, which may raise anything
         raise InputDataError(f"loader {reference}: cannot import {place!r}: {error}") from error
     function = getattr(module, name, None)
     if not callable(function):

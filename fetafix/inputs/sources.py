@@ -67,4 +67,5 @@ def _open_file(path: Path, sizes: Mapping[str, int]) -> Source:
     if is_image(path):
         return ImageSource(ImageFiles([path], path), f"1 image, {path}", sizes)
     found = "an empty file" if not head else f"a file that begins with {head!r}"
-    raise InputDataError(f"{path}: expected a folder of images, an image, .npy or .npz, found {found}")
+    hint = f"; a loader is named with its function, {path}:function, and needs --trust" if path.suffix == ".py" else ""
+    raise InputDataError(f"{path}: expected a folder of images, an image, .npy or .npz, found {found}{hint}")
