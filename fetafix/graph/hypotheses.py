@@ -19,7 +19,7 @@ from fetafix.graph.store import ActivationStore
 from fetafix.ir import Array, Graph, Node
 
 _WINDOW = 40
-_NARROW, _EACH, _WIDE, _LAYOUTS = 4, 3, 30, 2
+_NARROW, _EACH, _WIDE, _LAYOUTS = 5, 4, 30, 2
 _SAME_WEIGHTS = 1e-4
 _REGION = 40
 _CHANNEL_MOVES = {(0, 2, 1), (0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 3, 4, 1), (0, 4, 1, 2, 3)}
@@ -176,8 +176,10 @@ class Evidence:
                 score, structural = self._score(target, source, own, twins, used, regions)
                 if score < (0.5 if wide else 1.5) and target not in outputs:
                     continue
-                for i, (layout, shape) in enumerate(self.layouts(target, source, value, twins)[:_LAYOUTS]):
-                    pairs.append(Hypothesis(target, source, layout, shape, score - 0.02 * depth - 0.3 * i, structural))
+                for layout, shape in self.layouts(target, source, value, twins)[: _LAYOUTS if wide else 1]:
+                    usual = layout.perm is None or layout.perm in _CHANNEL_MOVES
+                    likely = score - 0.02 * depth - (0.0 if usual else 1.0)
+                    pairs.append(Hypothesis(target, source, layout, shape, likely, structural))
             found += sorted(pairs, key=lambda h: -h.score)[: _EACH if wide else _NARROW]
         return sorted(found, key=lambda h: -h.score)[:_WIDE]
 

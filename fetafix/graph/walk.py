@@ -26,6 +26,7 @@ from fetafix.ir import Array, Graph, Node
 
 _EXACT = {"f2": 4e-3, "V2": 3e-2}
 _EXACT_FLOAT = 1e-5
+_SETTLING = 3  # nodes that a region may stay open before anything is supposed: fused and split operators close by then
 _PATIENCE = 24
 _LOOKAHEAD = 30
 _TELLING_FAILURES = 3
@@ -90,6 +91,7 @@ class Walk:
         self.state = State()
         self.guilty: list[Guilty] = []
         self.evidence = Evidence(source, target, source_values, index)
+        self._examined: set[str] = set()
         self._at = {o: i for i, n in enumerate(target.nodes) for o in n.outputs if o}
 
     def run(self, feeds: Mapping[str, Array], inputs: Mapping[str, Twin]) -> None:
@@ -104,13 +106,9 @@ class Walk:
             last = position == len(self.target.nodes) - 1
             frontier = self._tidy()
             since = since + 1 if frontier else 0
-            desperate = last or since >= _PATIENCE
-            fresh = [o for o in node.outputs if o in self.state.open]
-            if frontier and (desperate or fresh):
-                changed = self._resolve(fresh, False) if fresh else None
-                if changed is None and desperate:
-                    changed = self._resolve(frontier, True)
-                since = 0 if desperate else since
+            desperate = last or (since > 0 and since % _PATIENCE == 0)
+            if frontier and (desperate or since >= _SETTLING):
+                changed = self._resolve(frontier, desperate)
                 if changed is not None:
                     position, since = self._at[changed], 0
             position += 1
@@ -217,14 +215,16 @@ class Walk:
     def _resolve(self, frontier: Sequence[str], desperate: bool) -> str | None:
         """Try suppositions on the open region; the tensor of the one that stands, its region recorded as guilty."""
         state = self.state
-        tries = self.evidence.hypotheses(frontier, state.twins, state.values, self.outputs, wide=desperate)
+        fresh = frontier if desperate else [t for t in frontier if t not in self._examined]
+        self._examined.update(fresh)
+        tries = self.evidence.hypotheses(fresh, state.twins, state.values, self.outputs, wide=desperate)
         fallback: Hypothesis | None = None
         for hypothesis in tries:
             overlay = self._suppose(hypothesis)
             if overlay is None:
                 continue
             if self._verified(hypothesis, overlay):
-                best = self._earlier(hypothesis, overlay, tries) if desperate else (hypothesis, overlay)
+                best = self._earlier(hypothesis, overlay, tries)
                 self._accept(*best, verified=True)
                 return best[0].target
             if fallback is None and hypothesis.structural:
@@ -326,6 +326,7 @@ class Walk:
         state.failures.update(overlay.failures)
         state.open.update(overlay.open)
         state.done |= overlay.done
+        self._examined.clear()
 
     def _downstream(self, tensor: str) -> Sequence[Node]:
         """Computed nodes that used the tensor's old value; what equals the source nevertheless stays."""
