@@ -32,6 +32,7 @@ from fetafix.ir import Array, Graph
 
 CODE = "cg-extra-output"
 _AT_MOST = 400
+_STRANGE = 0.3
 
 
 def _values(site: Interface, hidden: bool) -> Mapping[str, Array]:
@@ -84,7 +85,7 @@ def detect(site: Interface) -> Iterator[Suspicion]:
         return
     chosen = _chosen(site, _values(site, hidden=False))
     complete = len(chosen) == len(site.expected)
-    if len(ours) == len(site.expected) and set(chosen.values()) <= set(ours):
+    if len(ours) == len(site.expected) and set(chosen.values()) <= set(ours) and site.error > _STRANGE:
         chosen = _chosen(site, _values(site, hidden=True))
         complete = len(chosen) == len(site.expected) and not set(chosen.values()) <= set(ours)
     extra = [o for o in ours if o not in chosen.values()]

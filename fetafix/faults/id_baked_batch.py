@@ -66,9 +66,12 @@ def detect(site: Interface) -> Iterator[Suspicion]:
                 for v, d in zip((v for v in site.target.inputs if v.shape), declared, strict=True))
     if any(isinstance(d, int) for d in declared) and not fixed:
         return
+    suspects = list(baked(site.target))
+    if not suspects:
+        return
     feeds, noise = _batch(site), max(10 * site.tolerance, 1e-4)
     before = _inconsistent(site, (), feeds)
-    places = list(baked(site.target)) if before > noise else []
+    places = suspects if before > noise else []
     opened: list[Edit] = [ed.SetInputShape(v.name, (None, *v.shape[1:])) for v in site.target.inputs
                           if v.shape and isinstance(v.shape[0], int)]
     for way in (0, -1):
