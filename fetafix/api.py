@@ -41,9 +41,11 @@ def repair(
 
     Raises as `check` does, and OutputError where a result cannot be written.
     """
+    from fetafix import outputs
     from fetafix.operation import repaired
 
     wanted = repairing or RepairOptions()
+    outputs.check(source, target, options or Options(), wanted)
     return _run(source, target, options, "repair", lambda session: repaired(session, wanted))
 
 

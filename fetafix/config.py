@@ -16,7 +16,8 @@ from typing import Annotated, Any, Literal
 import msgspec
 import yaml
 
-from fetafix.errors import ConfigError
+from fetafix.errors import ConfigError, OutputError
+from fetafix.files import replacing
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -121,6 +122,21 @@ def load(path: str | Path) -> Config:
         raise ConfigError(f"{path}: expected a mapping with source and target, or pairs; found {_kind(data)}")
     pairs = _convert(data, path, lines)
     return Config(path=str(path), pairs=[_resolved(p, path.parent) for p in pairs])
+
+
+def save(pair: Pair, path: str | Path) -> None:
+    """Write the configuration of one pair, without what is left to the defaults. Raises OutputError."""
+    plain = {k: _plain(v) for k, v in msgspec.structs.asdict(pair).items() if v not in (None, "", False, {}, [])}
+    try:
+        with replacing(path) as temporary:
+            temporary.write_text(yaml.safe_dump(plain, sort_keys=False, allow_unicode=True), "utf-8")
+    except OSError as error:
+        raise OutputError(f"the configuration {path} cannot be written: {error.strerror}") from error
+
+
+def _plain(value: Any) -> Any:
+    fields = msgspec.to_builtins(value)
+    return {k: v for k, v in fields.items() if v is not None} if isinstance(value, Model) else fields
 
 
 def _convert(data: dict[str, Any], path: Path, lines: dict[str, int]) -> list[Pair]:

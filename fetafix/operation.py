@@ -6,7 +6,7 @@ judge → (equivalent? done) → lift and align → locate → [plan] → operat
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 import msgspec
 
 from fetafix import plan as plans
-from fetafix import repair
+from fetafix import preparation, repair
 from fetafix.api import report_on
 from fetafix.edit_data import ArrayStore
-from fetafix.errors import LiftError
+from fetafix.errors import LiftError, OutputError
 from fetafix.faults import catalogue
 from fetafix.findings import rejected
 from fetafix.formats import sha256
@@ -25,6 +25,7 @@ from fetafix.journal import Journal
 from fetafix.judging import Judgement
 from fetafix.localize import Located, locate
 from fetafix.options import RepairOptions
+from fetafix.outputs import default_output
 from fetafix.repair import Group, Surgeon, Trial
 from fetafix.report import Finding, Output, Report, Verdict
 from fetafix.session import Session
@@ -37,7 +38,7 @@ def localized(session: Session) -> Report:
     """The report of `localize`."""
     before = session.judge("all", stop=True)
     report = _as(report_on(session, before), command="localize")
-    if _sound(report, session):
+    if _settled(report, session):
         return report
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fetafix-")))
@@ -54,18 +55,18 @@ def localized(session: Session) -> Report:
 
 def repaired(session: Session, wanted: RepairOptions) -> Report:
     """The report of `repair`; writes the repaired artifact, the plan and the journal where that is wanted."""
-    out = Path(wanted.output) if wanted.output else repair.default_output(session.paths[1])
-    if wanted.apply:
-        repair.check_output(out, session.paths)
+    out = Path(wanted.output) if wanted.output else default_output(session.paths[1])
+    if wanted.plan:  # before the work: a plan that cannot be applied is noticed at once
+        _approved(session, wanted.plan)
     with ExitStack() as stack:
-        journal = stack.enter_context(Journal(wanted.journal)) if wanted.journal else None
+        journal = stack.enter_context(Journal(wanted.journal))
+        report = _as(report_on(session, session.judge("all")), command="repair")
+        if journal.path is None and wanted.offer_journal and not _settled(report, session):
+            journal = stack.enter_context(Journal(wanted.offer_journal))
+        report = _as(report, journal=str(journal.path) if journal.path else None)
         _log(journal, "repair", source=session.source_info, target=session.target_info, options=_plain(session, wanted))
-        before = session.judge("all")
-        report = _as(
-            report_on(session, before), command="repair", journal=str(wanted.journal) if wanted.journal else None
-        )
         _log(journal, "judged", which="all", verdict=str(report.verdict), agreement=report.agreement)
-        if _sound(report, session) and not wanted.plan:
+        if _settled(report, session) and not (wanted.plan and report.passed):
             _log(journal, "nothing to repair", reason=report.reason)
             return report
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fetafix-")))
@@ -77,9 +78,10 @@ def repaired(session: Session, wanted: RepairOptions) -> Report:
         return _operate(session, bench, wanted, report, journal, out, folder, stack)
 
 
-def _sound(report: Report, session: Session) -> bool:
-    """Whether there is nothing to look for: the answers agree and so do the interfaces."""
-    return report.verdict is Verdict.EQUIVALENT and not session.bindings.extra
+def _settled(report: Report, session: Session) -> bool:
+    """Whether there is nothing to look for: answers and interfaces agree, or the source has no answer to agree with."""
+    sound = report.verdict is Verdict.EQUIVALENT and not session.bindings.extra
+    return sound or report.verdict is Verdict.UNDECIDED
 
 
 def _operate(
@@ -102,7 +104,9 @@ def _operate(
         found = located.findings(bench, catalogue())
         _log_located(journal, located, found)
     if wanted.save_plan and not wanted.plan:
-        _save_plan(session, wanted, groups, store)
+        _save_plan(session, wanted, wanted.save_plan, groups, store)
+    elif wanted.offer_plan and groups:
+        report = _as(report, notes=[*report.notes, _offer_plan(session, wanted, wanted.offer_plan, groups, store)])
     search = session.judge("search")
     surgeon = stack.enter_context(Surgeon(session, bench.target_lift.path, folder, journal))
     with session.timed("operate"):
@@ -154,10 +158,23 @@ def _prove(
         written = surgeon.write(kept, out)
         output = Output(path=str(written.path), sha256=sha256(written.path))
         _log(journal, "written", output=output, entries=[g.entry.id for g in kept], approved_by=wanted.approved_by)
-        changes = repair.preprocessing(kept)
-        if changes:
-            report = _as(report, notes=[*report.notes, f"preprocess the target's inputs with {changes}"])
+    changes = repair.preprocessing(kept)
+    if changes:
+        report = _as(report, notes=[*report.notes, _prepared(session, wanted, journal, out, changes)])
     return _as(report, verdict=verdict, reason=reason, output=output)
+
+
+def _prepared(
+    session: Session, wanted: RepairOptions, journal: Journal | None, out: Path, changes: Mapping[str, Any]
+) -> str:
+    """The note on how to prepare the repaired model's inputs; beside an applied repair a configuration says it too."""
+    recipe = preparation.wanted(session, changes)
+    note = f"the target's inputs have to be prepared otherwise: {preparation.option(recipe)}"
+    if not wanted.apply:
+        return note
+    path = preparation.write(session, out, changes)
+    _log(journal, "written", configuration=str(path))
+    return f"{note}; {path} holds this configuration for fetafix -c"
 
 
 def _ending(proof: Judgement, trial: Trial, wanted: RepairOptions) -> tuple[Verdict, str]:
@@ -197,9 +214,7 @@ def _notes(bench: Workbench, located: Located) -> list[str]:
 def _planned(session: Session, wanted: RepairOptions, journal: Journal | None) -> list[Group]:
     """The approved entries of a plan made for these very models."""
     assert wanted.plan is not None
-    loaded, store = plans.load(wanted.plan)
-    loaded.check_models(*session.paths)
-    entries = loaded.approved()
+    loaded, store, entries = _approved(session, wanted.plan)
     _log(
         journal,
         "plan",
@@ -211,7 +226,26 @@ def _planned(session: Session, wanted: RepairOptions, journal: Journal | None) -
     return [Group(e, plans.edits_of(e, store)) for e in entries]
 
 
-def _save_plan(session: Session, wanted: RepairOptions, groups: Sequence[Group], store: ArrayStore) -> None:
+def _approved(session: Session, path: str | Path) -> tuple[plans.Plan, ArrayStore, list[plans.Entry]]:
+    loaded, store = plans.load(path)
+    loaded.check_models(*session.paths)
+    return loaded, store, loaded.approved()
+
+
+def _offer_plan(
+    session: Session, wanted: RepairOptions, path: str | Path, groups: Sequence[Group], store: ArrayStore
+) -> str:
+    """Write the plan that nobody asked for by name, where there is room; the note that says what became of it."""
+    try:
+        _save_plan(session, wanted, path, groups, store)
+    except OutputError as error:
+        return f"no plan was written: {error}"
+    return f'plan written to {path}: set "approved" in it, and apply it with --apply --plan {path}'
+
+
+def _save_plan(
+    session: Session, wanted: RepairOptions, path: str | Path, groups: Sequence[Group], store: ArrayStore
+) -> None:
     first, second = session.source_info, session.target_info
     plan = plans.Plan(
         source=plans.File(path=first.path, sha256=first.sha256),
@@ -220,8 +254,7 @@ def _save_plan(session: Session, wanted: RepairOptions, groups: Sequence[Group],
         options=_plain(session, wanted),
         entries=[g.entry for g in groups],
     )
-    assert wanted.save_plan is not None
-    plans.save(plan, wanted.save_plan, store)
+    plans.save(plan, path, store)
 
 
 def _plain(session: Session, wanted: RepairOptions) -> dict[str, Any]:

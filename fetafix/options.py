@@ -73,7 +73,8 @@ class RepairOptions:
     output: the repaired model (None: `<target>.repaired` beside it, with its suffix). apply: write it; without, this is
       a dry run. bake: mend preprocessing in the target's graph, not in the configuration. plan: apply exactly the
       approved entries of this plan. save_plan: write the plan there. approved_by: who approved, for the journal.
-      journal: append everything tried to this file.
+      journal: append everything tried to this file. offer_plan, offer_journal: as save_plan and journal, but only where
+      there is something to repair, and a place that is taken is left as it is; notes say what became of them.
     """
 
     output: str | Path | None = None
@@ -83,3 +84,5 @@ class RepairOptions:
     save_plan: str | Path | None = None
     approved_by: str = ""
     journal: str | Path | None = None
+    offer_plan: str | Path | None = None
+    offer_journal: str | Path | None = None

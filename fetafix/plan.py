@@ -122,8 +122,8 @@ def decide(plan: Plan, entry_id: str, approved: bool | None, by: str = "", at: s
 def save(plan: Plan, path: str | Path, store: ArrayStore, overwrite: bool = False) -> None:
     """Write a plan and its arrays. Raises OutputError, also where it would erase decisions unless `overwrite`."""
     path = Path(path)
-    if path.exists() and not overwrite and _has_decisions(path):
-        raise OutputError(f"{path} is a plan with decisions in it; give another --save-plan, or remove it first")
+    if not overwrite and path.is_file() and path.stat().st_size:
+        _refuse_to_erase(path)
     arrays = path.with_name(f"{path.stem}.arrays.zip") if store.blobs else None
     plan = msgspec.structs.replace(plan, arrays=arrays.name if arrays else "")
     try:
@@ -182,8 +182,15 @@ def _id(code: str, target: str | None, source: str | None, edits: list[dict[str,
     return hashlib.sha256(content).hexdigest()[:12]
 
 
-def _has_decisions(path: Path) -> bool:
+def _refuse_to_erase(path: Path) -> None:
+    """Raise OutputError where a file holds anything but a plan without decisions."""
     try:
-        return any(e.approved is not None or e.comment for e in load(path)[0].entries)
+        found = "a plan with decisions in it" if _has_decisions(load(path)[0]) else ""
     except UsageError:
-        return False
+        found = "a file that is no plan"
+    if found:
+        raise OutputError(f"{path} is {found}, which is kept; give another --save-plan, or remove it first")
+
+
+def _has_decisions(plan: Plan) -> bool:
+    return any(e.approved is not None or e.comment for e in plan.entries)

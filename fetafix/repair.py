@@ -18,7 +18,7 @@ from typing import Any, Self
 from fetafix import journal as journals
 from fetafix.edit_data import ArrayStore
 from fetafix.edits import Edit, SetPreprocessing
-from fetafix.errors import FetafixError, OutputError
+from fetafix.errors import FetafixError
 from fetafix.faults.base import FaultType
 from fetafix.findings import proposals
 from fetafix.formats.base import OpenOptions, Written
@@ -241,16 +241,3 @@ def records(trial: Trial, extra: Sequence[Repair]) -> list[Repair]:
             )
         )
     return [*made, *extra]
-
-
-def default_output(target: Path) -> Path:
-    """`model.repaired.onnx` beside `model.onnx`."""
-    return target.with_name(f"{target.stem}.repaired{target.suffix}")
-
-
-def check_output(out: Path, originals: Sequence[Path]) -> None:
-    """Raise OutputError where `out` is one of the models, or where there is no folder to write it to."""
-    if any(out.resolve() == p.resolve() for p in originals):
-        raise OutputError(f"{out} is one of the two models; the repaired model goes to a file of its own (-o)")
-    if not out.absolute().parent.is_dir():
-        raise OutputError(f"{out} cannot be written: there is no folder {out.absolute().parent}")

@@ -13,6 +13,7 @@ import click
 from fetafix.cli.progress import Progress
 from fetafix.errors import ModelError, OutputError
 from fetafix.files import replacing
+from fetafix.outputs import keep_apart, writable
 
 if TYPE_CHECKING:
     from fetafix.cli.settings import Request
@@ -23,9 +24,7 @@ def execute(
     command: str, request: Request, given: Mapping[str, Any], call: Callable[[Progress], Report]
 ) -> None:
     """Call, render, exit with the report's code. A model that cannot be opened or run makes an undecided report."""
-    target = given.get("json_path")
-    if target not in (None, "-"):
-        _check_writable(Path(target))
+    _check_results(request, given)
     wanted = not (given.get("no_progress") or given.get("quiet"))
     try:
         with Progress(wanted) as progress:
@@ -66,12 +65,16 @@ def write_text(path: Path, content: str) -> None:
         raise OutputError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def _check_writable(path: Path) -> None:
+def _check_results(request: Request, given: Mapping[str, Any]) -> None:
     """Fail before the work, not after it."""
-    if path.is_dir():
-        raise OutputError(f"{path} cannot be written: it is a folder")
-    if not path.absolute().parent.is_dir():
-        raise OutputError(f"{path} cannot be written: there is no folder {path.parent}")
+    path = given.get("json_path")
+    results = {"report": None if path == "-" else path}
+    results |= {role: given.get(key) for role, key in (("output", "output"), ("plan", "save_plan"))}
+    results |= {"journal": given.get("journal")}
+    read = {"source": request.source, "target": request.target, "data": request.options.get("data")}
+    keep_apart(results, {**read, "configuration": given.get("config"), "plan": given.get("plan")})
+    if results["report"]:
+        writable(results["report"])
 
 
 def _undecided(command: str, request: Request, error: ModelError) -> Report:

@@ -128,7 +128,7 @@ def test_repair_from_the_configuration(made: Path, tmp_path: Path) -> None:
     (tmp_path / "fetafix.yaml").write_text(
         f"source: {made}/source.onnx\ntarget: {made}/broken.onnx\ndata: {made}/samples.npy\ngate: numeric\n")
     fetafix_in(tmp_path, "repair", "--apply", "-o", "out.onnx", code=0)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["fetafix.yaml", "out.onnx"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["fetafix.yaml", "out.onnx", "out.onnx.journal.jsonl"]
 
 
 def test_what_cannot_be_opened_is_undecided(made: Path, tmp_path: Path) -> None:
