@@ -49,7 +49,10 @@ NETWORKS = {
         Network("resnet56", "tests.assets.cifar:resnet56", "models/resnet56_cifar10.th", 32, *_CIFAR),
     )
 }  # fmt: skip
-FORMS = ("legacy.onnx", "dynamo.onnx", "onnx2torch.pt", "script.pt", "program.pt2")
+# legacy: convolutions with folded normalisation; unfused: with BatchNormalization left beside them
+FORMS = (
+    "legacy.onnx", "unfused.onnx", "dynamo.onnx", "onnx2torch.pt", "unfused-onnx2torch.pt", "script.pt", "program.pt2"
+)  # fmt: skip
 
 
 class Zoo:
@@ -108,13 +111,19 @@ def _example(network: Network, count: int = 2) -> Any:
     return torch.randn(count, 3, network.size, network.size, generator=torch.Generator().manual_seed(0))
 
 
-def _legacy(network: Network, out: Path, zoo: Zoo) -> None:
+def _legacy(network: Network, out: Path, zoo: Zoo, opset: int = 13, folded: bool = True) -> None:
     import torch
+    from torch.onnx import TrainingMode
 
     torch.onnx.export(
-        module(network), (_example(network),), str(out), dynamo=False, opset_version=13,
+        module(network), (_example(network),), str(out), dynamo=False, opset_version=opset,
+        training=TrainingMode.EVAL if folded else TrainingMode.PRESERVE,
         input_names=["image"], output_names=["logits"], dynamic_axes={"image": {0: "N"}, "logits": {0: "N"}},
     )  # fmt: skip
+
+
+def _unfused(network: Network, out: Path, zoo: Zoo) -> None:
+    _legacy(network, out, zoo, opset=17, folded=False)
 
 
 def _dynamo(network: Network, out: Path, zoo: Zoo) -> None:
@@ -126,7 +135,7 @@ def _dynamo(network: Network, out: Path, zoo: Zoo) -> None:
     )  # fmt: skip
 
 
-def _onnx2torch(network: Network, out: Path, zoo: Zoo) -> None:
+def _onnx2torch(network: Network, out: Path, zoo: Zoo, form: str = "legacy.onnx") -> None:
     import torch
 
     from fetafix.formats.torch_env import prepare
@@ -134,7 +143,11 @@ def _onnx2torch(network: Network, out: Path, zoo: Zoo) -> None:
     prepare()
     import onnx2torch
 
-    torch.save(onnx2torch.convert(str(zoo(network.name, "legacy.onnx"))).eval(), out)
+    torch.save(onnx2torch.convert(str(zoo(network.name, form))).eval(), out)
+
+
+def _unfused_onnx2torch(network: Network, out: Path, zoo: Zoo) -> None:
+    _onnx2torch(network, out, zoo, "unfused.onnx")
 
 
 def _script(network: Network, out: Path, zoo: Zoo) -> None:
@@ -152,7 +165,7 @@ def _program(network: Network, out: Path, zoo: Zoo) -> None:
 
 
 _MAKE: dict[str, Callable[[Network, Path, Zoo], None]] = dict(
-    zip(FORMS, (_legacy, _dynamo, _onnx2torch, _script, _program), strict=True)
+    zip(FORMS, (_legacy, _unfused, _dynamo, _onnx2torch, _unfused_onnx2torch, _script, _program), strict=True)
 )
 
 
