@@ -210,6 +210,8 @@ def better(after: Judgement, before: Judgement) -> bool:
     labels = ((a.top1 or 0.0) if a.top1 is not None else 0.0, (b.top1 or 0.0) if b.top1 is not None else 0.0)
     if labels[0] != labels[1]:
         return labels[0] > labels[1]
+    if after.ruling.passed and not before.ruling.passed:
+        return True  # say, batches that failed are answered now
     now, then = len(after.bindings.extra), len(before.bindings.extra)
     if now != then and bool(after.ruling.passed) >= bool(before.ruling.passed):
         return now < then

@@ -45,6 +45,7 @@ class Workbench:
         self.evaluator = Evaluator()
         able = takes_batches(session.source_info) and takes_batches(session.target_info)
         both = session.sets("search", _SAMPLES)
+        able = able and not any(p["batch_failure"] for p in session.probes.values())
         self.count = len(both[0]) if able and all(s.stackable for s in both) else 1
         self._stackable = [s.stackable for s in both]
         self.source_feeds, self.target_feeds = (s.feed(0, self.count) for s in both)
