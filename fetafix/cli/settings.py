@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fetafix.errors import ConfigError
+
 if TYPE_CHECKING:
     from fetafix.config import Pair
 
@@ -61,7 +63,20 @@ def _pair(given: Mapping[str, Any], needed: bool) -> Pair | None:
         return None
     from fetafix import config
 
-    return config.load(path).pair(given.get("pair"))
+    pair = config.load(path).pair(given.get("pair"))
+    _check_preprocessing(pair, str(path))
+    return pair
+
+
+def _check_preprocessing(pair: Pair, path: str) -> None:
+    """The configuration keeps preprocessing as plain data: what is wrong with it is to name the file, too."""
+    from fetafix.inputs.recipe import parse
+
+    for side, model in zip(("source", "target"), pair.models(), strict=True):
+        try:
+            parse(model.preprocess or "raw")
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {side}: {error}") from error
 
 
 def _from_pair(pair: Pair) -> dict[str, Any]:
