@@ -18,7 +18,7 @@ from fetafix.graph.segment import Layout
 from fetafix.graph.store import ActivationStore
 from fetafix.ir import Array, Graph, Node
 
-_WINDOW = 40
+_WINDOW = 24
 _NARROW, _EACH, _WIDE, _LAYOUTS = 5, 4, 30, 2
 _SAME_WEIGHTS = 1e-4
 _REGION = 40
@@ -109,7 +109,7 @@ class _Regions:
         stack = [tensor]
         while stack and len(seen) < _REGION:
             node = graph.producers.get(stack.pop())
-            if node is None or node.key in seen:
+            if node is None or node.key in seen or node.op in ("Shape", "Size"):
                 continue
             seen.add(node.key)
             if node.op in WEIGHTED:
@@ -171,8 +171,7 @@ class Evidence:
             value = values.get(target)
             own = None if value is None else fingerprint(value)
             pairs: list[Hypothesis] = []
-            start = min((self._index.order[a] for a in regions.anchors(target)), default=0)
-            for source in self._candidates(target, value, start, wide, outputs):
+            for source in self._candidates(target, value, regions.anchors(target), wide, outputs):
                 score, structural = self._score(target, source, own, twins, used, regions)
                 if score < (0.5 if wide else 1.5) and target not in outputs:
                     continue
@@ -184,14 +183,19 @@ class Evidence:
         return sorted(found, key=lambda h: -h.score)[:_WIDE]
 
     def _candidates(
-        self, target: str, value: Array | None, start: int, wide: bool, outputs: Mapping[str, str]
+        self, target: str, value: Array | None, near: frozenset[str], wide: bool, outputs: Mapping[str, str]
     ) -> list[str]:
+        """Source tensors of the right size about the anchors `near`: behind the last of them, and from the first on."""
         if target in outputs:
             return [outputs[target]]
+        first, last = (pick((self._index.order[a] for a in near), default=0) for pick in (min, max))
         names = list(self._index.order) if value is None else self._index.of_size(value.size)
-        reach = _WINDOW * (6 if wide else 1)
         inputs = set(self.source.input_names)  # what differs at the input shows at the first operator behind it
-        return [n for n in names if start <= self._index.order[n] <= start + reach and n not in inputs]
+        free = [n for n in names if n not in inputs]
+        after = [n for n in free if self._index.order[n] >= last]
+        before = [n for n in free if first <= self._index.order[n] < last]
+        many = _WINDOW * (3 if wide else 1)
+        return [*after[:many], *before[-many:]]
 
     def _score(
         self,
@@ -231,7 +235,7 @@ class Evidence:
         """Whether an operator with the same weights reads both tensors."""
         mine = [n for n, _ in self.target.consumers.get(target, ()) if self.weights(self.target, n)]
         theirs = [n for n, _ in self.source.consumers.get(source, ()) if self.weights(self.source, n)]
-        return any(self.same_weights(a, b) for a in mine for b in theirs)
+        return any(family(a.op) == family(b.op) and self.same_weights(a, b) for a in mine for b in theirs)
 
     def _alike(self, own: Array, source: str) -> float:
         """1 for equal fingerprints down to 0 for strangers: values survive small errors nearly unchanged."""
