@@ -50,6 +50,7 @@ class Workbench:
         self._stackable = [s.stackable for s in both]
         self.source_feeds, self.target_feeds = (s.feed(0, self.count) for s in both)
         self.own: dict[str, Array] = {}
+        self._last: tuple[Graph, Alignment] | None = None
 
     def __enter__(self) -> Workbench:
         self.source_lift, self.target_lift = self._lift()
@@ -105,7 +106,7 @@ class Workbench:
             else:
                 own[binding.target] = np.asarray(mine)
         self._twins, self.own = tuple(twins), own
-        self._last: tuple[Graph, Alignment] | None = None
+        self._last = None
 
     def _verify(self) -> None:
         """Compare each lift with its own artifact; ONNX models are their own lift."""

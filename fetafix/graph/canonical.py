@@ -55,6 +55,13 @@ def canonical(graph: Graph, evaluator: Evaluator) -> Graph:
     return prune(replace(graph, nodes=tuple(nodes), initializers=tensors, shapes=shapes))
 
 
+def constants_in_place(graph: Graph) -> Graph:
+    """The graph with the values of Constant nodes among its initializers."""
+    values = {n.key: _constant(n) for n in graph.nodes}
+    tensors = {**graph.initializers, **{k: v for k, v in values.items() if v is not None}}
+    return replace(graph, nodes=tuple(n for n in graph.nodes if values[n.key] is None), initializers=tensors)
+
+
 def _resolved(node: Node, alias: Mapping[str, str]) -> Node:
     if not any(t in alias for t in node.inputs):
         return node

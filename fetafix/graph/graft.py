@@ -9,6 +9,7 @@ import numpy as np
 from fetafix.edits import ReplaceSegment
 from fetafix.graph.constants import inverse
 from fetafix.graph.counterparts import counterparts
+from fetafix.graph.opsets import translated
 from fetafix.graph.segment import Layout, Segment
 from fetafix.ir import Array, Graph, Node, Value
 
@@ -16,7 +17,8 @@ from fetafix.ir import Array, Graph, Node, Value
 def graft(segment: Segment, starts: Collection[str]) -> ReplaceSegment | None:
     """The edit that computes the segment's goal as the source does from the tensors `starts` (source names).
 
-    None where the source reads a tensor without a twin in the target, or where nothing would be computed.
+    None where the source reads a tensor without a twin in the target, where nothing would be computed, or where an operator
+    cannot be written in the target's operator set.
     """
     goal, source = segment.goal, segment.source
     piece = source.between([s for s in starts if s != goal.source], [goal.source])
@@ -44,7 +46,11 @@ def graft(segment: Segment, starts: Collection[str]) -> ReplaceSegment | None:
         result = f"{result}_same"
     all_nodes = (*builder.nodes, *nodes, *tail.nodes)
     output = Value(result, segment.expected.dtype, segment.full.shapes.get(goal.target))
-    return ReplaceSegment(goal.target, Graph(all_nodes, tail.constants, (), (output,), source.opset), bind)
+    fragment = translated(
+        Graph(all_nodes, tail.constants, (), (output,), source.opset), segment.full.opset.get("", 0),
+        {outside: segment.full.shapes[tensor] for outside, tensor in bind.items() if tensor in segment.full.shapes},
+    )
+    return None if fragment is None else ReplaceSegment(goal.target, fragment, bind)
 
 
 def _renamed(node: Node, names: dict[str, str]) -> Node:
