@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from fetafix import offer, preparation, repair
 from fetafix import plan as plans
-from fetafix import preparation, repair
 from fetafix.api import report_on
 from fetafix.edit_data import ArrayStore
 from fetafix.errors import LiftError, OutputError
@@ -118,6 +118,10 @@ def _operate(
         repairs=repair.records(trial, extra),
         notes=[*report.notes, *(_notes(bench, located) if located else [])],
     )
+    if offer.unwritten(trial):
+        note = offer.offer(session, bench.target_lift.path, trial, out, wanted.apply)
+        _log(journal, "offered", note=note)
+        report = _as(report, notes=[*report.notes, note])
     if trial.copy is None:
         _log(journal, "nothing kept", reason=_nothing(located))
         return _as(report, reason=f"{report.reason} {_nothing(located)}", passed=report.passed)

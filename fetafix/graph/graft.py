@@ -17,8 +17,8 @@ from fetafix.ir import Array, Graph, Node, Value
 def graft(segment: Segment, starts: Collection[str]) -> ReplaceSegment | None:
     """The edit that computes the segment's goal as the source does from the tensors `starts` (source names).
 
-    None where the source reads a tensor without a twin in the target, where nothing would be computed, or where an operator
-    cannot be written in the target's operator set.
+    None where the source reads a tensor without a twin in the target, where nothing would be computed, or where an
+    operator cannot be written in the target's operator set.
     """
     goal, source = segment.goal, segment.source
     piece = source.between([s for s in starts if s != goal.source], [goal.source])
@@ -47,7 +47,8 @@ def graft(segment: Segment, starts: Collection[str]) -> ReplaceSegment | None:
     all_nodes = (*builder.nodes, *nodes, *tail.nodes)
     output = Value(result, segment.expected.dtype, segment.full.shapes.get(goal.target))
     fragment = translated(
-        Graph(all_nodes, tail.constants, (), (output,), source.opset), segment.full.opset.get("", 0),
+        Graph(all_nodes, tail.constants, (), (output,), source.opset),
+        segment.full.opset.get("", 0),
         {outside: segment.full.shapes[tensor] for outside, tensor in bind.items() if tensor in segment.full.shapes},
     )
     return None if fragment is None else ReplaceSegment(goal.target, fragment, bind)

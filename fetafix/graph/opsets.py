@@ -16,7 +16,7 @@ from fetafix.ir import Dim, Graph, Value
 def translated(graph: Graph, version: int, shapes: Mapping[str, tuple[Dim, ...]]) -> Graph | None:
     """A fragment in version `version` of the default domain's operators; None where onnx knows no way.
 
-    Tensors that the fragment reads from outside keep their names, and so does its output. shapes: of tensors, where known.
+    Tensors that the fragment reads from outside keep their names, and so does its output. shapes: where known.
     """
     if graph.opset.get("", version) == version:
         return graph
@@ -29,6 +29,6 @@ def translated(graph: Graph, version: int, shapes: Mapping[str, tuple[Dim, ...]]
         model = version_converter.convert_version(
             model_from_graph(replace(graph, inputs=inputs, outputs=outputs), ir_version=8), version
         )
-    except Exception:  # the converter is C++ and raises RuntimeError, IndexError, ConvertError and its own, as it happens
+    except Exception:  # the converter is C++ and raises RuntimeError, IndexError, ConvertError and more
         return None
     return replace(constants_in_place(graph_from_model(model)), inputs=graph.inputs)
