@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from fetafix import __version__
+from fetafix.cli import interrupt
 from fetafix.errors import FetafixError
 
 COMMANDS = {
@@ -95,6 +96,7 @@ def cli() -> None:
 
 def main(args: Sequence[str] | None = None) -> None:
     """Run the command line and exit."""
+    interrupt.install()
     try:
         cli.main(args=None if args is None else list(args), prog_name="fetafix")
     except KeyboardInterrupt:

@@ -58,7 +58,7 @@ def _models(report: Report, verbose: bool) -> Iterator[str]:
         yield from _row("samples", f"{counts}{origin}; seed {report.seed}{rounds}{early}")
     if s.skipped:
         shown = s.skipped if verbose or len(s.skipped) <= 3 else [*s.skipped[:3], f"and {len(s.skipped) - 3} more (-v)"]
-        yield from _row("skipped", "; ".join(shown))
+        yield from _row("skipped", f"{len(s.skipped)}: {'; '.join(shown)}")
 
 
 def _facts(model: ModelInfo) -> str:
