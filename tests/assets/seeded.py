@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pytest
 
 from fetafix.api import Options, repair
 from fetafix.edits import Edit, SetOutputs, apply
 from fetafix.errors import FetafixError
 from fetafix.faults import get
 from fetafix.graph.segment import relative_error
-from fetafix.ir import Graph
+from fetafix.ir import Array, Graph
 from fetafix.options import RepairOptions
 from fetafix.report import Report
 from fetafix.session import Session
 from fetafix.workbench import Workbench
+from tests.assets.zoo import ASSETS, NETWORKS, Zoo
 
+KINDS = ("onnx", "torch")
 _TRIES = 12
 _SHOWS = 1e-4
 _INTERFACE = {"cg-extra-output", "id-baked-batch"}  # outputs of the first run stay as they were
@@ -118,6 +121,65 @@ class Seeder:
             raise LookupError(f"{self.target.name} cannot express {code}: {written.unsupported[0][1]}")
         layers = frozenset(layer for _, _, found in made for layer in found)
         return Seeded(code, out, tuple(e.describe() for e in edits), layers)
+
+
+class Network:
+    """A network as an ONNX target of its PyTorch checkpoint ("onnx") and as onnx2torch's module of that ("torch")."""
+
+    def __init__(self, zoo: Zoo, name: str, form: str, folder: Path) -> None:
+        self._zoo, self._network, self._form, self._folder = zoo, NETWORKS[name], form, folder
+        self._stack = ExitStack()
+        self._seeders: dict[str, Seeder] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+    def seeder(self, kind: str) -> Seeder:
+        """Opened at the first demand."""
+        if kind not in self._seeders:
+            network, name = self._network, self._network.name
+            onnx = self._zoo(name, f"{self._form}.onnx")
+            if kind == "onnx":
+                pair, options = (ASSETS / network.checkpoint, onnx), network.options(source_arch=network.arch)
+            else:
+                prefix = "" if self._form == "legacy" else f"{self._form}-"
+                pair, options = (onnx, self._zoo(name, f"{prefix}onnx2torch.pt")), network.options()
+            folder = self._folder / kind
+            folder.mkdir()
+            self._seeders[kind] = self._stack.enter_context(Seeder(*pair, options, folder))
+        return self._seeders[kind]
+
+
+def check_repaired(seeder: Seeder, seeded: Seeded, expected: Sequence[str], out: Path, **more: Any) -> None:
+    """Repair and assert everything: verdict, labels, codes, layers, and the file itself in its plain runtime."""
+    report = mend(seeder, seeded, out, **more)
+    wrong = list(problems(report, seeded, expected))
+    assert not wrong, (seeded.edits, wrong, report.notes)
+    assert out.is_file()
+    if not any(e["kind"] == "set_preprocessing" for r in report.repairs if r.status == "kept" for e in r.edits):
+        mended, healthy = plain_answers(out), plain_answers(seeder.target)
+        assert mended == pytest.approx(healthy, abs=2e-3 * float(np.abs(healthy).max()))
+
+
+def plain_answers(path: Path) -> Array:
+    """The first output on two random images, by a plain script."""
+    size = 224 if "squeezenet" in str(path) else 32
+    x = np.random.default_rng(1).normal(size=(2, 3, size, size)).astype(np.float32)
+    if path.suffix == ".onnx":
+        import onnxruntime as ort
+
+        session = ort.InferenceSession(path, providers=["CPUExecutionProvider"])
+        return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
+    import torch
+
+    from fetafix.formats.torch_env import prepare
+
+    prepare()
+    with torch.no_grad():
+        return np.asarray(torch.load(path, weights_only=False)(torch.from_numpy(x)))
 
 
 def mend(seeder: Seeder, seeded: Seeded, out: Path, **more: Any) -> Report:
