@@ -60,7 +60,7 @@ def _models(folder: Path) -> None:
     save(folder / "finite.onnx", [*mean, node("Identity", ["f"], ["y"])], {"x": ["N", *SIZE]}, {"y": ["N", 3]})
     for name, op in (("nan.onnx", "Log"), ("inf.onnx", "Reciprocal")):
         constant = np.float32([9.0 if op == "Log" else 0.0])
-        last = [node("Sub", ["f", "c"], ["d"]) if op == "Log" else node("Mul", ["f", "c"], ["d"]), node(op, ["d"], ["y"])]
+        last = [node("Sub" if op == "Log" else "Mul", ["f", "c"], ["d"]), node(op, ["d"], ["y"])]
         save(folder / name, [*mean, *last], {"x": ["N", *SIZE]}, {"y": ["N", 3]}, {"c": constant})
     save(folder / "fails.onnx", [mean[0], node("Reshape", ["p", "s"], ["y"])], {"x": ["N", *SIZE]}, {"y": ["N", 5]},
          {"s": np.array([-1, 5])})
