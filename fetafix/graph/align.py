@@ -12,9 +12,10 @@ import numpy as np
 from fetafix.errors import RuntimeCrash
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.fingerprint import Index, relate
+from fetafix.graph.forcing import Twin, exact_tolerance
 from fetafix.graph.segment import Anchor, Layout, Segment, relative_error
 from fetafix.graph.store import ActivationStore
-from fetafix.graph.walk import Guilty, Twin, Walk, exact_tolerance
+from fetafix.graph.walk import Guilty, Walk
 from fetafix.ir import Array, Graph
 
 _NOISE_FACTOR = 30.0

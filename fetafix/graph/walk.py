@@ -10,42 +10,24 @@ region before such a pair introduces error: it is guilty. Nothing depends on nam
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
-from fetafix.errors import RuntimeCrash
 from fetafix.graph.evaluate import Evaluator
-from fetafix.graph.fingerprint import Index, Match, compare, relate
+from fetafix.graph.fingerprint import Index
+from fetafix.graph.forcing import Forcing, State, Twin
 from fetafix.graph.hypotheses import Evidence, Hypothesis
 from fetafix.graph.refine import pairs
-from fetafix.graph.segment import Layout, relative_error
+from fetafix.graph.segment import Layout
 from fetafix.graph.store import ActivationStore
 from fetafix.ir import Array, Graph, Node
 
-_EXACT = {"f2": 4e-3, "V2": 3e-2}
-_EXACT_FLOAT = 1e-5
 _SETTLING = 3  # nodes that a region may stay open before anything is supposed: fused and split operators close by then
 _PATIENCE = 24
 _LOOKAHEAD = 30
 _TELLING_FAILURES = 3
-
-
-def exact_tolerance(dtype: np.dtype[np.generic]) -> float:
-    """Relative L2 error up to which two tensors are the same, by the target's precision."""
-    return _EXACT.get(dtype.str[1:], _EXACT_FLOAT)
-
-
-@dataclass(frozen=True, slots=True)
-class Twin:
-    """A target tensor's counterpart: a source tensor in a layout. supposed: not found by value but by hypothesis."""
-
-    source: str
-    layout: Layout
-    shape: tuple[int, ...]
-    dtype: np.dtype[np.generic]
-    supposed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +45,6 @@ class Guilty:
     verified: bool
 
 
-@dataclass(slots=True)
-class State:
-    """What the walk knows so far. A tensor with a twin keeps no value: the source's activation is its value."""
-
-    values: dict[str, Array] = field(default_factory=dict)
-    twins: dict[str, Twin] = field(default_factory=dict)
-    failures: dict[str, str] = field(default_factory=dict)
-    open: dict[str, None] = field(default_factory=dict)
-    done: set[str] = field(default_factory=set)
-
-
 class Walk:
     """One walk over a target graph. `source_values` holds every activation of the source on the same samples."""
 
@@ -87,10 +58,11 @@ class Walk:
         outputs: Mapping[str, str],
     ) -> None:
         self.source, self.target, self.outputs = source, target, outputs
-        self.source_values, self.index, self.evaluator = source_values, index, evaluator
+        self.source_values = source_values
         self.state = State()
         self.guilty: list[Guilty] = []
         self.evidence = Evidence(source, target, source_values, index)
+        self.forcing = Forcing(target, source_values, index, evaluator, self.evidence, outputs)
         self._examined: set[str] = set()
         self._at = {o: i for i, n in enumerate(target.nodes) for o in n.outputs if o}
 
@@ -102,7 +74,7 @@ class Walk:
         while position < len(self.target.nodes):
             node = self.target.nodes[position]
             if node.key not in self.state.done:
-                self._step(node, self.state)
+                self.forcing.step(node, self.state)
             last = position == len(self.target.nodes) - 1
             frontier = self._tidy()
             since = since + 1 if frontier else 0
@@ -112,86 +84,6 @@ class Walk:
                 if changed is not None:
                     position, since = self._at[changed], 0
             position += 1
-
-    # one node -----------------------------------------------------------------------------------------------------
-
-    def _step(self, node: Node, state: State, overlay: State | None = None) -> list[str]:
-        """Compute a node from the values known; returns outputs that matched by value."""
-        into = overlay or state
-        into.done.add(node.key)
-        values, why = self._compute(node, state, overlay)
-        matched = []
-        for out in (o for o in node.outputs if o):
-            if values is None:
-                into.failures[out] = why
-                into.open[out] = None
-                continue
-            value = values[out]
-            match = self._match(out, value)
-            if match is not None:
-                matched.append(out)
-                into.twins[out] = Twin(match.source, match.layout, value.shape, value.dtype)
-                continue
-            into.values[out] = value
-            below = any(t in state.open or (overlay and t in overlay.open) for t in node.reads)
-            if below or (value.dtype.kind in "fV" and value.size > 1):
-                into.open[out] = None
-        return matched
-
-    def value(self, tensor: str, state: State, overlay: State | None = None) -> Array | None:
-        """What a target tensor holds: the source's activation where it has a twin, else what was computed."""
-        for layer in (overlay, state):
-            if layer is None:
-                continue
-            if tensor in layer.twins:
-                twin = layer.twins[tensor]
-                return self.forced(twin.source, twin.layout, twin.shape, twin.dtype)
-            if tensor in layer.values:
-                return layer.values[tensor]
-            if tensor in layer.failures:
-                return None
-        return None
-
-    def _compute(self, node: Node, state: State, overlay: State | None) -> tuple[dict[str, Array] | None, str]:
-        feeds: dict[str, Array] = {}
-        fixed = {t: self.target.initializers[t] for t in node.reads if t in self.target.initializers}
-        for tensor in node.reads:
-            if tensor not in fixed:
-                value = self.value(tensor, state, overlay)
-                if value is None:
-                    return None, ""
-                feeds[tensor] = value
-        outs = [o for o in node.outputs if o]
-        try:
-            single = Graph((node,), fixed, (), (), self.target.opset)
-            return dict(zip(outs, self.evaluator.run(single, feeds, outs), strict=True)), ""
-        except RuntimeCrash as error:
-            return None, str(error)
-
-    def forced(self, source: str, layout: Layout, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
-        """The source's activation as the target holds it."""
-        return relate(self.source_values[source], layout, shape).astype(dtype, copy=False)
-
-    def _match(self, name: str, value: Array) -> Match | None:
-        """The source tensor that equals a computed value, if any; a bound graph output only counts with its twin."""
-        if value.size < 2 and name not in self.outputs:
-            return None
-        tolerance = exact_tolerance(value.dtype)
-        if name in self.outputs:
-            candidates: Iterable[str] = [self.outputs[name]]
-        else:
-            candidates = self.index.near(value, max(20 * tolerance, 1e-3))
-        found = [
-            Match(source, layout, error)
-            for source in candidates
-            for layout, error in compare(value, self.source_values[source], tolerance)
-        ]
-        if not found:
-            return None
-        producer = self.target.producers.get(name)
-        return min(found, key=lambda m: self.evidence.unlike(producer, m.source, self.state.twins))
-
-    # open regions -------------------------------------------------------------------------------------------------
 
     def _tidy(self) -> list[str]:
         """Forget open tensors that nothing needs any more; returns the others: the open region."""
@@ -266,9 +158,9 @@ class Walk:
         for node in self.target.nodes[self._at[hypothesis.target] + 1 :]:
             if not any(t in depends for t in node.reads):
                 if node.key not in self.state.done:
-                    self._step(node, self.state)
+                    self.forcing.step(node, self.state)
                 continue
-            matched = self._step(node, self.state, overlay)
+            matched = self.forcing.step(node, self.state, overlay)
             telling = self.evidence.telling(node)
             if any(o in self.outputs or telling for o in matched):
                 return True
@@ -291,7 +183,7 @@ class Walk:
                 self._record(inner, within, verified=False)
                 for node in self.target.nodes[self._at[target] + 1 : self._at[hypothesis.target] + 1]:
                     if node.key not in self.state.done:
-                        self._step(node, self.state)
+                        self.forcing.step(node, self.state)
         if hypothesis.target not in self.state.twins:
             self._record(hypothesis, overlay, verified)
 
@@ -310,7 +202,7 @@ class Walk:
 
     def _record(self, hypothesis: Hypothesis, overlay: State, verified: bool) -> None:
         state, name = self.state, hypothesis.target
-        actual = self.value(name, state)
+        actual = self.forcing.value(name, state)
         self.guilty.append(
             Guilty(name, hypothesis.source, hypothesis.layout, actual, state.failures.get(name, ""), verified)
         )
@@ -337,8 +229,3 @@ class Walk:
                 found.append(node)
                 reached.update(made)
         return found
-
-
-def introduced(guilty: Guilty, expected: Array) -> float:
-    """Relative L2 error at a guilty tensor; inf where the target could not compute it."""
-    return float("inf") if guilty.actual is None else relative_error(guilty.actual, expected)
