@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-from fetafix import journal as journals
 from fetafix.edit_data import ArrayStore
 from fetafix.edits import Edit, SetPreprocessing
 from fetafix.errors import FetafixError
@@ -23,6 +22,7 @@ from fetafix.faults.base import FaultType
 from fetafix.findings import proposals
 from fetafix.formats.base import OpenOptions, Written
 from fetafix.inputs.preprocess import ASSUMED
+from fetafix.journal import Journal
 from fetafix.judging import Judgement
 from fetafix.localize import Located
 from fetafix.parallel import ModelProcess
@@ -97,7 +97,7 @@ def _alternatives(step: Step) -> tuple[tuple[Edit, ...], ...]:
 class Surgeon:
     """Applies groups of edits to copies of a session's target and judges them. A context manager: copies stay open."""
 
-    def __init__(self, session: Session, lifted: Path, folder: Path, journal: journals.Journal | None) -> None:
+    def __init__(self, session: Session, lifted: Path, folder: Path, journal: Journal) -> None:
         self._session, self._lift, self._folder, self._journal = session, lifted, folder, journal
         self._stack = ExitStack()
         self._count = 0
@@ -174,10 +174,10 @@ class Surgeon:
         try:
             judgement = self.judge("search", copy)
         except FetafixError as error:
-            self._note("trial failed", entries=ids, error=str(error))
+            self._journal.write("trial failed", entries=ids, error=str(error))
             return None
         figures = judgement.agreement
-        self._note(
+        self._journal.write(
             "trial", entries=ids, verdict=str(judgement.ruling.verdict), top1=figures.top1, max_abs=figures.max_abs
         )
         return copy, judgement
@@ -191,10 +191,6 @@ class Surgeon:
         folder = self._folder / f"copy{self._count}"
         folder.mkdir()
         return folder / self._session.paths[1].name
-
-    def _note(self, event: str, **fields: Any) -> None:
-        if self._journal is not None:
-            self._journal.write(event, **fields)
 
 
 def preprocessing(groups: Iterable[Group]) -> dict[str, Any]:

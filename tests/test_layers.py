@@ -21,7 +21,7 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
     ("render",),
     ("api", "operation", "inject"),
     ("session", "repair", "localize", "treat", "heal", "findings", "judging", "drawing", "probing",
-     "workbench", "options", "outputs", "preparation", "offer"),
+     "workbench", "options", "outputs", "preparation", "offer", "planning"),
     ("faults",),
     ("judge", "graph", "inputs"),
     ("parallel", "pending", "worker", "feeding", "channel"),
