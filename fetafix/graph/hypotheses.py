@@ -173,13 +173,16 @@ class Evidence:
             pairs: list[Hypothesis] = []
             for source in self._candidates(target, value, regions.anchors(target), wide, outputs):
                 score, structural = self._score(target, source, own, twins, used, regions)
-                if score < (0.5 if wide else 1.5) and target not in outputs:
+                weak = score < (0.5 if wide else 1.5) and not self._superfluous(target, source, twins)
+                if weak and target not in outputs:
                     continue
                 for layout, shape in self.layouts(target, source, value, twins)[: _LAYOUTS if wide else 1]:
                     usual = layout.perm is None or layout.perm in _CHANNEL_MOVES
                     likely = score - 0.02 * depth - (0.0 if usual else 1.0)
                     pairs.append(Hypothesis(target, source, layout, shape, likely, structural))
-            found += sorted(pairs, key=lambda h: -h.score)[: _EACH if wide else _NARROW]
+            pairs.sort(key=lambda h: -h.score)
+            most = _EACH if wide else _NARROW
+            found += [h for i, h in enumerate(pairs) if i < most or self._superfluous(target, h.source, twins)]
         return sorted(found, key=lambda h: -h.score)[:_WIDE]
 
     def _candidates(
@@ -220,8 +223,12 @@ class Evidence:
         if own is not None:
             score += 2.0 * self._alike(own, source)
         if source in used:  # a superfluous operator's output should equal its input's twin
-            score -= 0.2 if source in {twins[t].source for t in node.inputs if t in twins} else 1.0
+            score -= 0.2 if self._superfluous(target, source, twins) else 1.0
         return score, structural
+
+    def _superfluous(self, target: str, source: str, twins: Mapping[str, TwinLike]) -> bool:
+        """Whether the supposition is that the target should not have this operator at all."""
+        return source in {twins[t].source for t in self.target.producers[target].inputs if t in twins}
 
     def same_weights(self, node: Node, twin: Node) -> bool:
         """Whether the largest weights of two nodes have equal fingerprints."""
