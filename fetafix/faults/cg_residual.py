@@ -9,10 +9,11 @@ Shapes are right, values are not. Between the same anchors the join reads a tens
 read; or the source has a join more.
 
 *Repair*
-Rewire the operand to the twin of what the source reads; insert the join that was lost, or remove the one too many.
+Rewire the operand to the twin of what the source reads; insert the join that was lost, or remove the one too many. A
+branch that nothing read any more is often gone from the file: it is written anew.
 
 *When not to apply*
-The twin of the source's operand is not in the target: then the segment is replaced (cg-unexplained).
+Layers are missing and no branch comes together in them (cg-unexplained).
 
 *Seen in*
 the category CG of arXiv 2312.15101
@@ -27,6 +28,7 @@ import numpy as np
 from fetafix import edits as ed
 from fetafix.edits import Edit
 from fetafix.faults.base import FaultType, Suspicion
+from fetafix.graph.branches import lost
 from fetafix.graph.constants import concrete
 from fetafix.graph.counterparts import best, sureness
 from fetafix.graph.joins import insertions, joins, rewirings
@@ -57,6 +59,14 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
                 CODE, segment.goal.target, twin.key, sureness(segment, error),
                 {"missing": twin.op, "error_after": error},
                 f"the source joins two branches by {twin.op} ({twin.label}), the target lacks that", found)
+    for branch in lost(segment):
+        error = segment.trial(branch.edits)
+        if segment.healed(error):
+            yield Suspicion(
+                CODE, branch.at, branch.join.key, sureness(segment, error),
+                {"missing": branch.join.op, "layers": len(branch.edits) - 1, "error_after": error},
+                f"the source joins a branch by {branch.join.op} ({branch.join.label}) that the target does not compute",
+                [list(branch.edits)])
     for node in ours if len(ours) > len(theirs) else ():
         error, found = best(segment, [[ed.RemoveNode(node.key, i)] for i in range(len(node.inputs))])
         if found and error < 0.1 * segment.error:

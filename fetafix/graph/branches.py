@@ -1,0 +1,106 @@
+"""Branches of the source that the target does not compute at all: put back node by node, and read where they belong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fetafix import edits as ed
+from fetafix.edits import Edit
+from fetafix.errors import EditError
+from fetafix.graph.counterparts import in_target_terms, twin_of
+from fetafix.graph.joins import joins
+from fetafix.graph.segment import Segment
+from fetafix.ir import Graph, Node
+
+_LONGEST = 24
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A branch that the target lacks. at: the target tensor or join that stands where the branch should come in.
+
+    join: the source's node that brings the branch in. edits: compute the branch, read it where it belongs.
+    """
+
+    at: str
+    join: Node
+    edits: tuple[Edit, ...]
+
+
+def lost(segment: Segment) -> Iterator[Lost]:
+    """Joins with an operand that is nowhere in the target; blocks of the source, join and all, that are skipped."""
+    for twin in joins(segment.source):
+        for node in (n for n in joins(segment.target) if n.op == twin.op and len(n.inputs) == len(twin.inputs)):
+            yield from _operand(segment, node, twin)
+    yield from _block(segment)
+
+
+def _operand(segment: Segment, node: Node, twin: Node) -> Iterator[Lost]:
+    known = {t: w.tensor for t in twin.inputs if (w := twin_of(segment, t, node.key)) is not None}
+    missing = [t for t in twin.inputs if t not in known and t not in segment.source.initializers]
+    wrong = [i for i, t in enumerate(node.inputs) if t not in known.values()]
+    if len(missing) == len(wrong) == 1:
+        made = _computed(segment, missing[0])
+        if made is not None:
+            yield Lost(node.key, twin, (*made[0], ed.Rewire(node.key, wrong[0], made[1])))
+
+
+def _block(segment: Segment) -> Iterator[Lost]:
+    """The goal's node reads an earlier tensor than its twin does; between the two the source joins branches."""
+    node, twin = segment.full.producers[segment.goal.target], segment.source.producers.get(segment.goal.source)
+    if twin is None or twin.op != node.op or len(node.inputs) != len(twin.inputs):
+        return
+    for slot, (ours, theirs) in enumerate(zip(node.inputs, twin.inputs, strict=True)):
+        skipped = segment.source.between([a.source for a in segment.anchors], [theirs])
+        inside = joins(skipped)
+        if ours not in segment.pairs or theirs not in segment.source.producers or not inside:
+            continue
+        made = _computed(segment, theirs) if twin_of(segment, theirs) is None else None
+        if made is not None:
+            yield Lost(ours, inside[-1], (*made[0], *_readers(segment, ours, made[1], (node.key, slot))))
+
+
+def _readers(segment: Segment, tensor: str, new: str, goal: tuple[str, int]) -> list[Edit]:
+    """All readers of a tensor that repeats an earlier one stand where the block should have been; else the goal's."""
+    source = segment.pairs[tensor]
+    repeats = sum(s == source for s in segment.pairs.values()) > 1
+    all_readers = [(n.key, slot) for n, slot in segment.full.consumers.get(tensor, ()) if slot >= 0]
+    return [ed.Rewire(key, slot, new) for key, slot in (all_readers if repeats else [goal])]
+
+
+def _computed(segment: Segment, wanted: str) -> tuple[list[Edit], str] | None:
+    """(edits that compute a source tensor from the last tensors that the target has, its name there)."""
+    piece = segment.source.between([s for s in _held(segment) if s != wanted], [wanted])
+    if not 0 < len(piece.nodes) <= _LONGEST:
+        return None
+    names: dict[str, str] = {}
+    for tensor in piece.input_names:
+        twin = twin_of(segment, tensor)
+        if twin is None or twin.perm is not None:
+            return None
+        names[tensor] = twin.tensor
+    return _inserted(segment, piece, names, wanted)
+
+
+def _held(segment: Segment) -> set[str]:
+    """Source tensors of the segment that the target holds somewhere."""
+    made = {n.key for n in segment.source.nodes} | set(segment.source.input_names)
+    return {t for t in made if twin_of(segment, t) is not None}
+
+
+def _inserted(segment: Segment, piece: Graph, names: dict[str, str], wanted: str) -> tuple[list[Edit], str] | None:
+    graph, edits = segment.full, list[Edit]()
+    for node in piece.nodes:
+        start = next((names[t] for t in node.inputs if t in names), None)
+        near = graph.producers.get(start) if start is not None else None
+        made = in_target_terms(segment, node, names, None, graph, near)
+        if made is None or start is None:
+            return None
+        edits.append(ed.InsertNode(start, made[0], made[1], ()))
+        try:
+            graph = edits[-1].apply(graph)
+        except EditError:
+            return None
+        names[node.key] = made[0].key
+    return edits, names[wanted]
