@@ -55,8 +55,8 @@ class FxHost:
             actions.append(self._constant(layer, unit, constant))
         for change in changes.arguments:
             actions.append(self._argument(layer, change))
-        for old, value in wires.items():
-            actions.append(self._wire(unit, old, value))
+        if wires:
+            actions.append(self._rewired(unit, wires))
         for action in actions:
             action()
         return node
@@ -189,16 +189,23 @@ class FxHost:
         else:
             node.update_kwarg(name, value)
 
-    def _wire(self, unit: Sequence[Any], old: str, value: Any) -> Action:
+    def _rewired(self, unit: Sequence[Any], wires: Mapping[str, Any]) -> Action:
+        """All new connections of a layer at once: two operands may change places."""
+        from torch.fx.node import map_arg
+
         self._allow(False)
-        readers = [(n, s) for n in unit for s in n.all_input_nodes if self._tensor_of.get(s) == old]
-        if not readers:
-            raise Unsupported(f"{unit[0].name} does not read {old} directly")
+        read = {self._tensor_of.get(source) for node in unit for source in node.all_input_nodes}
+        unread = [old for old in wires if old not in read]
+        if unread:
+            raise Unsupported(f"{unit[0].name} does not read {unread[0]} directly")
+        new = {s: wires[t] for n in unit for s in n.all_input_nodes if (t := self._tensor_of.get(s, "")) in wires}
 
         def change() -> None:
             self.structural = True
-            for node, source in readers:
-                node.replace_input_with(source, value)
+            for node in unit:
+                if any(source in new for source in node.all_input_nodes):
+                    node.args = map_arg(node.args, lambda n: new.get(n, n))
+                    node.kwargs = map_arg(node.kwargs, lambda n: new.get(n, n))
 
         return change
 

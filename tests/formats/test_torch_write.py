@@ -327,3 +327,27 @@ def test_a_repaired_file_can_be_repaired_again(benches, tmp_path):
 def test_converted_twin_used_here_is_an_onnx2torch_module():
     module = converted(small_cnn(), torch.rand(2, *SIZE))
     assert any("onnx2torch" in type(m).__module__ for m in module.modules())
+
+
+class Side(nn.Module):
+    """Two branches of one width side by side."""
+
+    def __init__(self):
+        super().__init__()
+        self.left, self.right = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(1, 4, 1)
+        self.fc = nn.Linear(8 * 64, 10)
+
+    def forward(self, x):
+        return self.fc(torch.cat([self.left(x), torch.relu(self.right(x))], 1).flatten(1))
+
+
+@pytest.mark.parametrize("container", STRUCTURED)
+def test_operands_change_places(container, tmp_path):
+    torch.manual_seed(0)
+    bench = Bench(container, tmp_path, Side().eval())
+    (join,) = (n for n in nodes(bench.graph, "Concat") if n.inputs[0] in bench.graph.producers)
+    edits = [E.Rewire(join.key, 0, join.inputs[1]), E.Rewire(join.key, 1, join.inputs[0])]
+    out, unsupported = bench.write(edits)
+    assert not unsupported
+    assert np.allclose(bench.run(out), bench.wanted(edits), atol=1e-5)
+    assert not np.allclose(bench.run(out), bench.before, atol=1e-2)
