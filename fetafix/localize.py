@@ -66,7 +66,7 @@ def _interface(site: Interface, catalogue: Sequence[FaultType], bake: bool) -> S
         return None
     from dataclasses import replace
 
-    return Step(replace(diagnosis, remedy=remedy), remedy.edits, 0)
+    return Step(replace(diagnosis, remedy=remedy, tried=tuple(tried)), remedy.edits, 0)
 
 
 def _configures(edits: Sequence[Edit]) -> bool:

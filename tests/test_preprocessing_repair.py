@@ -127,8 +127,7 @@ def test_applied_it_is_a_copy_of_the_model_and_a_configuration_beside_it(
     assert snippet.name in Path(report["journal"]).read_text()
 
 
-@pytest.mark.parametrize("target", ["target.onnx", "source.pt"])
-@pytest.mark.parametrize("case", WRONG)
+@pytest.mark.parametrize(("case", "target"), [*((case, "target.onnx") for case in WRONG), ("bgr", "source.pt")])
 def test_baked_it_is_in_the_graph(place: Path, tmp_path: Path, case: str, target: str) -> None:
     ours, theirs, code, _ = WRONG[case]
     both = ("--source-preprocess", ours, "--target-preprocess", theirs)
@@ -137,6 +136,7 @@ def test_baked_it_is_in_the_graph(place: Path, tmp_path: Path, case: str, target
     assert report["verdict"] == "repaired" and code in [f["code"] for f in report["findings"]]
     kinds = {e["kind"] for r in kept(report) for e in r["edits"]}
     assert kinds and "set_preprocessing" not in kinds
+    assert all(e["kind"] != "set_preprocessing" for r in report["repairs"] for e in r["edits"])
     assert {p.name for p in tmp_path.iterdir()} == {out.name, f"{out.name}.journal.jsonl"}
     assert tell(place, 0, "check", "source.onnx", out, *both)["verdict"] == "equivalent"
 
