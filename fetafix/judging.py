@@ -119,6 +119,7 @@ class Judge:
             broken=tuple(n for n, e in total.errors.items() if e.nonfinite_differs and e.nonfinite_target),
             unsound=tuple(n for n, count in spread.items() if count),
             missing=opponent.bindings.missing,
+            extra=opponent.bindings.extra,
             incomparable=tuple((n, _shapes(s, t)) for n, (s, t) in total.shapes.items()),
             crossed=opponent.bindings.crossed,
             batch_failure=opponent.probe.batch_failure if self.probe.batched else "",

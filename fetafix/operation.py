@@ -96,7 +96,7 @@ class Operation:
         )
         if trial.copy is None:
             self.journal.write("nothing kept", reason=_nothing(located))
-            return _as(report, reason=f"{report.reason} {_nothing(located)}")
+            return _as(report, reason=f"{report.reason.rstrip('.')}. {_nothing(located)}")
         return self._prove(report, trial)
 
     def _propose(self) -> tuple[Located | None, list[Group], list[Finding], list[str]]:
@@ -137,7 +137,7 @@ class Operation:
         why = "on samples that the repair was not chosen on it is no better, so it is dropped"
         dropped = [_as(r, status="rejected", why=why) if r.status == "kept" else r for r in report.repairs]
         self.journal.write("rolled back", reason=why)
-        return _as(report, repairs=dropped, reason=f"{report.reason} The repair was rolled back: {why}.")
+        return _as(report, repairs=dropped, reason=f"{report.reason.rstrip('.')}. The repair was rolled back: {why}.")
 
     def _write(self, kept: Sequence[Group]) -> Output:
         written = self.surgeon.write(kept, self.out)

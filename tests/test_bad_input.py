@@ -62,6 +62,10 @@ def _models(folder: Path) -> None:
         constant = np.float32([9.0 if op == "Log" else 0.0])
         last = [node("Sub" if op == "Log" else "Mul", ["f", "c"], ["d"]), node(op, ["d"], ["y"])]
         save(folder / name, [*mean, *last], {"x": ["N", *SIZE]}, {"y": ["N", 3]}, {"c": constant})
+    last = node("ArgMax", ["f"], ["y"], axis=1, keepdims=0)
+    save(folder / "labels.onnx", [*mean, last], {"x": ["N", *SIZE]}, {"y": ["N"]}, integers=["y"])
+    last = node("ReduceSum", ["f"], ["y"], keepdims=0)
+    save(folder / "scalar.onnx", [*mean, last], {"x": ["N", *SIZE]}, {"y": []})
     save(folder / "fails.onnx", [mean[0], node("Reshape", ["p", "s"], ["y"])], {"x": ["N", *SIZE]}, {"y": ["N", 5]},
          {"s": np.array([-1, 5])})
 
@@ -226,6 +230,14 @@ def test_superfluous_arrays_are_noted(place: Path) -> None:
 def test_models_whose_inputs_do_not_match(place: Path, target: str) -> None:
     refused(place, 2, ["the models' inputs do not match", "Expected (source s.onnx): x float32[N, 3, 16, 16]",
                        f"found (target {target})"], "check", "s.onnx", target)
+
+
+def test_outputs_that_do_not_belong_together(place: Path) -> None:
+    report = refused(place, 3, [], "repair", "finite.onnx", "labels.onnx", "--samples", 8, "--json", "-").report
+    assert "no output of the target ('y') could be bound to one of the source ('y')" in report["reason"]
+    report = refused(place, 1, [], "repair", "finite.onnx", "scalar.onnx", "--samples", 8, "--json", "-",
+                     "--no-plan").report
+    assert "a sample is [] in the target, [3] in the source. No part of the target" in report["reason"]
 
 
 @pytest.mark.parametrize("name", ["nan.onnx", "inf.onnx"])

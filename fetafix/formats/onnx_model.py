@@ -61,7 +61,7 @@ class OnnxModel:
         self._left_out = {n: t for n, t in self._outputs.items() if not _comparable(t)}
         if len(self._left_out) == len(self._outputs):
             kinds = ", ".join(f"{n} ({t})" for n, t in self._left_out.items())
-            raise UnreadableModel(f"{path}: expected an output that is a numeric tensor, found only {kinds}")
+            raise UnreadableModel(f"{path}: expected an output that is a numeric tensor, found {kinds or 'no output'}")
         self._fetch = [n for n in self._outputs if n not in self._left_out]
         self._raw = onnx_cast.BFLOAT16 in self._inputs.values() or "tensor(bfloat16)" in self._outputs.values()
         self._info = self._describe(facts)

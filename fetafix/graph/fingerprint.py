@@ -111,8 +111,7 @@ def compare(value: Array, source: Array, loose: float) -> Iterator[tuple[Layout,
     if value.size == 0:
         return
     places = np.linspace(0, value.size - 1, min(_PROBES, value.size)).astype(np.int64)
-    index = np.unravel_index(places, value.shape)
-    seen = value[index].astype(np.float64)
+    seen = value.reshape(-1)[places].astype(np.float64)
     flat = value.reshape(-1).astype(np.float32, copy=False)
     scale = max(float(np.sqrt(np.mean(np.square(seen)))), 0.1 * float(np.sqrt(np.dot(flat, flat) / flat.size)), 1e-30)
     for layout in layouts(source.shape, value.shape):

@@ -27,10 +27,10 @@ class Facts:
 
     labelled: whether label figures exist (mismatches counts samples whose label differs in any head).
     broken: outputs where the target is NaN or infinite and the source is not, or otherwise so; unsound: those where the
-    source itself is not finite. missing: source outputs that the target lacks. incomparable: outputs of another shape,
-    as (source name, what was found). batch_failure: how the target fails on a batch that the source takes. The
-    variations are relative L2 differences beyond noise, None where there is none; a target that varies is beyond the
-    noise floor.
+    source itself is not finite. missing: source outputs that the target lacks; extra: the reverse. incomparable:
+    outputs of another shape, as (source name, what was found). batch_failure: how the target fails on a batch that the
+    source takes. The variations are relative L2 differences beyond noise, None where there is none; a target that
+    varies is beyond the noise floor.
     """
 
     gate: Gate
@@ -43,6 +43,7 @@ class Facts:
     broken: tuple[str, ...] = ()
     unsound: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
+    extra: tuple[str, ...] = ()
     incomparable: tuple[tuple[str, str], ...] = ()
     crossed: tuple[tuple[str, str, str], ...] = ()
     batch_failure: str = ""
@@ -84,7 +85,11 @@ def _undecided(facts: Facts) -> str:
     if facts.samples == 0:
         return "no sample was compared"
     if not facts.outputs:
-        return "no output of the target could be bound to one of the source"
+        theirs, ours = (", ".join(map(repr, names)) or "none" for names in (facts.extra, facts.missing))
+        return (
+            f"no output of the target ({theirs}) could be bound to one of the source ({ours}): names, shapes or dtypes "
+            "do not fit"
+        )
     if facts.unsound and not facts.broken:
         return f"the source's own output {facts.unsound[0]!r} holds NaN or infinity, so there is nothing to agree with"
     if facts.source_varies is not None:
