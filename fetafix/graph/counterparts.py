@@ -12,6 +12,7 @@ import numpy as np
 from fetafix.edits import Edit, InsertNode
 from fetafix.errors import FetafixError
 from fetafix.graph.compare import through
+from fetafix.graph.downgrade import lowered_node
 from fetafix.graph.naming import like, tensor_like
 from fetafix.graph.segment import Segment, relative_error
 from fetafix.ir import Array, Attribute, Graph, Node
@@ -134,7 +135,20 @@ def in_target_terms(
             attrs["axis"] = int(attrs["axis"]) % rank  # type: ignore[arg-type]
         attrs = {k: through(k, v, node.op, perm) for k, v in attrs.items()}
     label, out = like(graph, node.op, near)
-    return Node(node.op, tuple(inputs), (out,), attrs, label, node.domain), constants
+    made = Node(node.op, tuple(inputs), (out,), attrs, label, node.domain)
+    return _in_its_opset(made, constants, segment, node)
+
+
+def _in_its_opset(
+    made: Node, constants: dict[str, Array], segment: Segment, twin: Node
+) -> tuple[Node, dict[str, Array]] | None:
+    """A new node as the target's operator set spells it where that is older than the source's."""
+    own, wanted = (g.opset.get("", 0) for g in (segment.source, segment.full))
+    if wanted >= own or not made.inputs:
+        return made, constants
+    shapes = {made.inputs[0]: segment.source.shapes[twin.inputs[0]]} if twin.inputs[0] in segment.source.shapes else {}
+    older = lowered_node(made, constants, shapes, own, wanted)
+    return None if older is None else (older, {k: v for k, v in constants.items() if k in older.inputs})
 
 
 def _laid(value: Array, perm: tuple[int, ...] | None) -> Array:

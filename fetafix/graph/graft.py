@@ -49,7 +49,7 @@ def graft(segment: Segment, starts: Collection[str]) -> ReplaceSegment | None:
     fragment = translated(
         Graph(all_nodes, tail.constants, (), (output,), source.opset),
         segment.full.opset.get("", 0),
-        {outside: segment.full.shapes[tensor] for outside, tensor in bind.items() if tensor in segment.full.shapes},
+        {**source.shapes, **{o: segment.full.shapes[t] for o, t in bind.items() if t in segment.full.shapes}},
     )
     return None if fragment is None else ReplaceSegment(goal.target, fragment, bind)
 

@@ -9,6 +9,7 @@ import numpy as np
 from onnx import version_converter
 
 from fetafix.graph.canonical import constants_in_place
+from fetafix.graph.downgrade import lowered
 from fetafix.graph.proto import graph_from_model, model_from_graph
 from fetafix.ir import Dim, Graph, Value
 
@@ -18,8 +19,12 @@ def translated(graph: Graph, version: int, shapes: Mapping[str, tuple[Dim, ...]]
 
     Tensors that the fragment reads from outside keep their names, and so does its output. shapes: where known.
     """
-    if graph.opset.get("", version) == version:
+    own = graph.opset.get("", version)
+    if own == version:
         return graph
+    older = lowered(replace(graph, shapes={**graph.shapes, **shapes}), version) if own > version else None
+    if older is not None:
+        return replace(older, shapes={})
     made = {o for n in graph.nodes for o in n.outputs}
     outside = [t for t in dict.fromkeys(t for n in graph.nodes for t in n.reads)
                if t not in made and t not in graph.initializers]
