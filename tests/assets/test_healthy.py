@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from fetafix.api import localize, repair
+from fetafix.faults import catalogue
+from fetafix.localize import locate
+from fetafix.operation import localized, repaired
 from fetafix.options import RepairOptions
 from fetafix.report import Verdict
+from fetafix.session import Session
+from fetafix.workbench import Workbench
 from tests.assets.zoo import ASSETS, NEEDS_ASSETS, NETWORKS, Zoo
 
 pytestmark = NEEDS_ASSETS
@@ -32,15 +36,15 @@ def test_converted_network_has_no_finding_and_no_edit(
 ) -> None:
     network = NETWORKS[name]
     first, second = (ASSETS / network.checkpoint if f == "checkpoint" else zoo(name, f) for f in (source, target))
-    archs = {
-        k: network.arch for k, f in (("source_arch", source), ("target_arch", target)) if f == "checkpoint"
-    }
-    options = network.options(**archs)
+    archs = {k: network.arch for k, f in (("source_arch", source), ("target_arch", target)) if f == "checkpoint"}
     out = tmp_path / f"out{second.suffix}"
-    report = repair(first, second, options, RepairOptions(apply=True, output=out))
+    with Session(first, second, network.options(**archs)) as session:
+        report = repaired(session, RepairOptions(apply=True, output=out))
+        located = localized(session)
+        with Workbench(session, tmp_path) as bench:  # looked into all the same, layer by layer
+            found = locate(bench, catalogue())
     assert (report.verdict, report.exit_code) == (Verdict.EQUIVALENT, 0), report.reason
     assert (report.findings, report.repairs, report.output) == ([], [], None) and not out.exists()
     assert report.agreement is not None and report.agreement.top1 == 1.0
-    if source == "legacy.onnx":
-        located = localize(first, second, options)
-        assert (located.verdict, located.findings) == (Verdict.EQUIVALENT, [])
+    assert (located.verdict, located.findings) == (Verdict.EQUIVALENT, [])
+    assert (found.steps, found.treatment.remaining) == ((), ())
