@@ -13,12 +13,14 @@ from fetafix.errors import RuntimeCrash
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.fingerprint import Index, relate
 from fetafix.graph.forcing import Twin, exact_tolerance
+from fetafix.graph.hypotheses import CHANNEL_MOVES
 from fetafix.graph.segment import Anchor, Layout, Segment, relative_error
 from fetafix.graph.store import ActivationStore
 from fetafix.graph.walk import Guilty, Walk
-from fetafix.ir import Array, Graph
+from fetafix.ir import Array, Graph, Node
 
 _NOISE_FACTOR = 30.0
+_TURNED = 12  # anchors that a segment may give up to reach the Transpose that turned them
 _MOVES = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
 
@@ -101,6 +103,11 @@ class Aligner:
         return Alignment(self, target, walk, feeds)
 
 
+def _turned(layout: Layout) -> bool:
+    """Whether axes lie as neither channels-first nor channels-last has them."""
+    return layout.perm is not None and not layout.reshaped and layout.perm not in CHANNEL_MOVES
+
+
 class Alignment:
     """A walked target: its twins and what is guilty."""
 
@@ -120,7 +127,7 @@ class Alignment:
 
     def _segment(self, guilty: Guilty) -> Segment:
         values = self._aligner.values
-        before = {t: w for t, w in self.twins.items() if t != guilty.target}
+        before = self._straight({t: w for t, w in self.twins.items() if t != guilty.target}, guilty.target)
         target = self._widened(self.target.between(before, [guilty.target]), before, guilty.target)
         reverse: dict[str, str] = {}
         for name, twin in before.items():
@@ -157,6 +164,23 @@ class Alignment:
             at_output=guilty.target in self.target.output_names,
             pairs=MappingProxyType({t: w.source for t, w in before.items()}),
         )
+
+    def _straight(self, before: Mapping[str, Twin], goal: str) -> Mapping[str, Twin]:
+        """The anchors without those right before a segment that a Transpose turned in a way no layout does.
+
+        Values survive a height for a width through pointwise layers, and it shows only where branches join.
+        """
+        kept = dict(before)
+        queue = list(self.target.between(before, [goal]).input_names)
+        mover: Node | None = None
+        while queue and len(before) - len(kept) < _TURNED:
+            tensor = queue.pop()
+            node, twin = self.target.producers.get(tensor), kept.get(tensor)
+            if node is not None and twin is not None and _turned(twin.layout):
+                del kept[tensor]
+                queue += node.reads
+                mover = node if node.op == "Transpose" else mover
+        return before if mover is None else kept
 
     def _widened(self, piece: Graph, before: Mapping[str, Twin], goal: str) -> Graph:
         """The segment and the nodes before it that only move values: whether they should is part of the question."""

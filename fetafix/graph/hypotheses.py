@@ -22,7 +22,7 @@ _WINDOW = 24
 _NARROW, _EACH, _WIDE, _LAYOUTS = 5, 4, 30, 2
 _SAME_WEIGHTS = 1e-4
 _REGION = 40
-_CHANNEL_MOVES = {(0, 2, 1), (0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 3, 4, 1), (0, 4, 1, 2, 3)}
+CHANNEL_MOVES = {(0, 2, 1), (0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 3, 4, 1), (0, 4, 1, 2, 3)}
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Gather", "QLinearConv", "MatMulInteger"}
 _FAMILIES = (
     {"Gemm", "MatMul"},
@@ -177,7 +177,7 @@ class Evidence:
                 if weak and target not in outputs:
                     continue
                 for layout, shape in self.layouts(target, source, value, twins)[: _LAYOUTS if wide else 1]:
-                    usual = layout.perm is None or layout.perm in _CHANNEL_MOVES
+                    usual = layout.perm is None or layout.perm in CHANNEL_MOVES
                     likely = score - 0.02 * depth - (0.0 if usual else 1.0)
                     pairs.append(Hypothesis(target, source, layout, shape, likely, structural))
             pairs.sort(key=lambda h: -h.score)
@@ -260,5 +260,5 @@ class Evidence:
             moved = [(Layout(p), tuple(shape[i] for i in p)) for p in perms]
             return [*moved, (Layout(), shape)]
         allowed = list(layouts(shape, value.shape))
-        first = [w for w in wanted if w in allowed and (w.perm is None or w.perm in _CHANNEL_MOVES)][:1]
+        first = [w for w in wanted if w in allowed and (w.perm is None or w.perm in CHANNEL_MOVES)][:1]
         return [(w, value.shape) for w in dict.fromkeys([*first, *allowed])]
