@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -13,7 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from click.testing import CliRunner
+
 import fetafix
+from fetafix.cli import cli
 
 ROOT = Path(fetafix.__file__).parent.parent
 COMMAND = [sys.executable, "-m", "fetafix"]
@@ -46,6 +50,14 @@ def run(folder: Path, *args: object) -> Done:
                           check=False, stdin=subprocess.DEVNULL, timeout=120)
     assert "Traceback" not in done.stderr, done.stderr
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def invoke(folder: Path, *args: object) -> Done:
+    """As `run`, in this process: quicker, where it is not the process that is tested."""
+    with contextlib.chdir(folder):
+        done = CliRunner().invoke(cli, [str(a) for a in args], prog_name="fetafix")
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return Done(done.exit_code, done.stdout, done.stderr)
 
 
 def start(folder: Path, *args: object) -> subprocess.Popen[str]:
