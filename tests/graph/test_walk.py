@@ -16,7 +16,6 @@ from fetafix.ir import Array, Graph, Node
 from tests.faults.models import gated, heads, renamed, residual, residual_nhwc
 from tests.faults.support import EVALUATOR, NHWC, Builder
 
-
 SAME = Layout()
 
 
