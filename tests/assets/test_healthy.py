@@ -29,8 +29,11 @@ PAIRS = [
 ]
 
 
-@pytest.mark.parametrize("name", list(NETWORKS))
-@pytest.mark.parametrize(("source", "target"), PAIRS)
+DEEP = [*PAIRS[:1], *PAIRS[3:6]]  # the deepest network in fewer forms
+CASES = [(name, *pair) for name in NETWORKS for pair in (DEEP if name == "resnet56" else PAIRS)]
+
+
+@pytest.mark.parametrize(("name", "source", "target"), CASES)
 def test_converted_network_has_no_finding_and_no_edit(
     zoo: Zoo, tmp_path: Path, name: str, source: str, target: str
 ) -> None:
