@@ -103,9 +103,13 @@ Outputs = Mapping[str, Array]
 def measure(base: Outputs, changed: Mapping[str, Outputs], eps: float = EPS) -> Noise:
     """The noise of a model from its outputs on some samples (`base`) and on the same under changes, by kind of change.
 
-    A change whose output has another shape counts as a difference of everything.
+    A change may have been made to the first few samples only, but for "batch". One whose output has another shape counts
+    as a difference of everything.
     """
-    table = {name: {k: _difference(value, c[name]) for k, c in changed.items()} for name, value in base.items()}
+    table = {
+        name: {k: _difference(value if k == "batch" else value[: len(c[name])], c[name]) for k, c in changed.items()}
+        for name, value in base.items()
+    }
     varies = _beyond("repeat", table, base, {name: Floor() for name in table}, eps)
     trusted = {name: _floor({k: v for k, v in changes.items() if k != "batch"}) for name, changes in table.items()}
     depends = _beyond("batch", table, base, trusted, eps)
