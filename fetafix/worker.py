@@ -37,6 +37,12 @@ _SEND_EVERY = 0.1
 _SEND_BYTES = 1 << 22
 
 
+def _extra(package: str) -> str:
+    """How to get a framework, where the package belongs to one."""
+    torch = ("torch", "torchvision", "onnx2torch", "onnxscript")
+    return "; install it with: pip install 'fetafix[torch]'" if package.split(".")[0] in torch else ""
+
+
 class Status:
     """What is being run: first sample, one behind the last, all. In shared memory, so that it outlives a crash."""
 
@@ -106,8 +112,8 @@ class Worker:
         if isinstance(error, MemoryError):
             return "RuntimeCrash", f"{self._path}: out of memory{during}; try a smaller batch", trace
         if isinstance(error, ModuleNotFoundError) and error.name and not error.name.startswith("fetafix"):
-            missing = f"{self._path}: needs the Python package {error.name!r}, which is not installed"
-            return "RuntimeCrash", missing, trace
+            missing = f"needs the Python package {error.name!r}, which is not installed{_extra(error.name)}"
+            return "RuntimeCrash", f"{self._path}: {missing}", trace
         return "RuntimeCrash", f"{self._path}: {type(error).__name__}: {error}{during}", trace
 
     def _do_open(self, job: int, path: Path, options: OpenOptions, search: list[str]) -> ModelInfo:
