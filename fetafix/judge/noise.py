@@ -103,8 +103,8 @@ Outputs = Mapping[str, Array]
 def measure(base: Outputs, changed: Mapping[str, Outputs], eps: float = EPS) -> Noise:
     """The noise of a model from its outputs on some samples (`base`) and on the same under changes, by kind of change.
 
-    A change may have been made to the first few samples only, but for "batch". One whose output has another shape counts
-    as a difference of everything.
+    A change, other than "batch", may have been made to the first few samples only. One whose output has another shape
+    counts as a difference of everything.
     """
     table = {
         name: {k: _difference(value if k == "batch" else value[: len(c[name])], c[name]) for k, c in changed.items()}
