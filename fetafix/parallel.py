@@ -16,10 +16,7 @@ import contextlib
 import itertools
 import os
 import signal
-import socket
-import subprocess
 import sys
-import tempfile
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -27,8 +24,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from fetafix import errors
-from fetafix.channel import Channel, nameless_file
+from fetafix import errors, launch
 from fetafix.edits import Edit
 from fetafix.errors import FetafixError, InputDataError, RuntimeCrash
 from fetafix.feeding import Assembly, Job, Outputs, RowsOfFile, Source
@@ -36,12 +32,11 @@ from fetafix.formats.base import Lifted, OpenOptions, Written
 from fetafix.ir import Array
 from fetafix.pending import Chunk, Chunks, Pending, Progress
 from fetafix.report import ModelInfo
-from fetafix.worker import CLEANUP_SECONDS, Status
+from fetafix.worker import CLEANUP_SECONDS
 
 __all__ = ["Chunk", "Chunks", "ModelProcess", "Pending", "RowsOfFile", "Source", "threads_each"]
 
 T = TypeVar("T")
-_ROOT = str(Path(__file__).resolve().parent.parent)
 _TAIL_LINES, _TAIL_BYTES = 12, 4000
 _DOING = {"open": "opening the model", "lift": "lifting it to ONNX", "write": "writing the model", "run": "running"}
 
@@ -67,7 +62,6 @@ class ModelProcess:
         self._garbled = ""
         self._end: FetafixError | None = None
         self._closed = False
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed in close()
         self._start(memory_limit)
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -76,22 +70,9 @@ class ModelProcess:
         )
 
     def _start(self, memory_limit: int) -> None:
-        ours, theirs = socket.socketpair()
-        counters = nameless_file()
-        try:
-            os.ftruncate(counters, Status.size)
-            self._status = Status(counters)
-            known = os.environ.get("PYTHONPATH")
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "fetafix.worker", str(theirs.fileno()), str(counters), str(memory_limit)],
-                stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT,
-                pass_fds=(theirs.fileno(), counters),
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([_ROOT, *([known] if known else [])])},
-            )
-        finally:
-            theirs.close()
-            os.close(counters)
-        self._channel = Channel(ours)
+        worker = launch.take(memory_limit)
+        self._process, self._channel, self._status, self._output = (
+            worker.process, worker.channel, worker.status, worker.output)
 
     @property
     def pid(self) -> int:

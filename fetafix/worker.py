@@ -220,6 +220,8 @@ def main(arguments: list[str]) -> None:
     channel = Channel(socket.socket(fileno=connection))
     worker = Worker(channel, Status(status))
     threading.Thread(target=_watch, args=(channel, worker), daemon=True).start()
+    import numpy  # noqa: F401 - every model needs it, and the first request may be a while yet
+
     worker.serve()
     os._exit(0)  # nothing to save; runtimes take long to tear down
 

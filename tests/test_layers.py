@@ -24,7 +24,7 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
      "workbench", "options", "outputs", "preparation", "offer", "planning"),
     ("faults",),
     ("judge", "graph", "inputs"),
-    ("parallel", "pending", "worker", "feeding", "channel"),
+    ("parallel", "pending", "worker", "launch", "feeding", "channel"),
     ("formats",),
     ("graph.proto", "graph.evaluate"),
     ("plan", "edit_data", "edits"),

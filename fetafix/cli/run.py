@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fetafix import launch
 from fetafix.cli.progress import Progress
 from fetafix.errors import ModelError, OutputError
 from fetafix.files import replacing
@@ -26,6 +27,7 @@ def execute(
     """Call, render, exit with the report's code. A model that cannot be opened or run makes an undecided report."""
     _check_results(request, given)
     wanted = not (given.get("no_progress") or given.get("quiet"))
+    launch.ahead(2)  # they start while this process still imports
     try:
         with Progress(wanted) as progress:
             report = call(progress)
@@ -36,6 +38,8 @@ def execute(
 
             click.echo(traceback.format_exc().rstrip(), err=True)
         click.echo(f"fetafix: {error}", err=True)
+    finally:
+        launch.dismiss()
     show(report, given)
     click.get_current_context().exit(report.exit_code)
 

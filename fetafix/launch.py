@@ -1,0 +1,85 @@
+"""Starting worker processes, ahead of need where that helps: an interpreter starts while its parent still imports.
+
+Imports nothing but the standard library, so that the command line can launch workers before anything heavy is loaded.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from fetafix.channel import Channel, nameless_file
+from fetafix.worker import Status
+
+_ROOT = str(Path(__file__).resolve().parent.parent)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker process that waits for its first request. output: what it and its runtime print."""
+
+    process: subprocess.Popen[bytes]
+    channel: Channel
+    status: Status
+    output: IO[bytes]
+
+    def dismiss(self) -> None:
+        """End it; it has nothing to finish."""
+        self.channel.shutdown()
+        self.channel.close()
+        self.process.wait()
+        self.output.close()
+
+
+_waiting: list[Worker] = []
+
+
+def ahead(count: int) -> None:
+    """Launch workers for models that are about to be opened; `dismiss` those that nobody took."""
+    while len(_waiting) < count:
+        _waiting.append(launch())
+
+
+def take(memory_limit: int = 0) -> Worker:
+    """A worker, launched ahead or now; one with a memory limit (bytes of address space) is always a new one."""
+    while _waiting and not memory_limit:
+        worker = _waiting.pop(0)
+        if worker.process.poll() is None:
+            return worker
+        worker.dismiss()
+    return launch(memory_limit)
+
+
+def dismiss() -> None:
+    """End the workers that were launched ahead and not taken."""
+    while _waiting:
+        _waiting.pop().dismiss()
+
+
+def launch(memory_limit: int = 0) -> Worker:
+    """Start a worker process; it runs `python -m fetafix.worker`, so the caller's main module is not imported again."""
+    output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
+    ours, theirs = socket.socketpair()
+    counters = nameless_file()
+    try:
+        os.ftruncate(counters, Status.size)
+        status = Status(counters)
+        known = os.environ.get("PYTHONPATH")
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "fetafix.worker", str(theirs.fileno()), str(counters), str(memory_limit)],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=(theirs.fileno(), counters),
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([_ROOT, *([known] if known else [])])},
+        )
+    finally:
+        theirs.close()
+        os.close(counters)
+    return Worker(process, Channel(ours), status, output)
