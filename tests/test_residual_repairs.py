@@ -82,3 +82,10 @@ def test_activation_too_many_in_front_of_a_join(healthy: Path, tmp_path: Path) -
     target = network(tmp_path / "target.onnx", without=["s1"], more=[*more, node("Add", ["extra", "r1"], ["s1"])])
     (finding,) = mended(healthy, target)
     assert (finding.code, finding.target_layer) == ("cg-act-missing", "extra")
+
+
+def test_exchanged_join_is_no_lost_activation(healthy: Path, tmp_path: Path) -> None:
+    """What stands behind the join would stand at the join as well, where it is an activation twice over."""
+    target = network(tmp_path / "target.onnx", without=["s1"], more=[node("Max", ["b1", "r1"], ["s1"])])
+    (finding,) = mended(healthy, target)
+    assert (finding.code, finding.target_layer) == ("cg-op-substitution", "s1")

@@ -48,10 +48,9 @@ def _operand(segment: Segment, node: Node, twin: Node) -> Iterator[Lost]:
 
 def _block(segment: Segment) -> Iterator[Lost]:
     """The goal's node reads an earlier tensor than its twin does; between the two the source joins branches."""
-    node, twin = segment.full.producers[segment.goal.target], segment.source.producers.get(segment.goal.source)
-    if twin is None or twin.op != node.op or len(node.inputs) != len(twin.inputs):
-        return
-    for slot, (ours, theirs) in enumerate(zip(node.inputs, twin.inputs, strict=True)):
+    node = segment.full.producers[segment.goal.target]
+    twin = _unfolded(segment.source, segment.goal.source, node.op)
+    for slot, (ours, theirs) in enumerate(zip(node.inputs, twin.inputs, strict=False) if twin is not None else ()):
         skipped = segment.source.between([a.source for a in segment.anchors], [theirs])
         inside = joins(skipped)
         if ours not in segment.pairs or theirs not in segment.source.producers or not inside:
@@ -59,6 +58,14 @@ def _block(segment: Segment) -> Iterator[Lost]:
         made = _computed(segment, theirs) if twin_of(segment, theirs) is None else None
         if made is not None:
             yield Lost(ours, inside[-1], (*made[0], *_readers(segment, ours, made[1], (node.key, slot))))
+
+
+def _unfolded(graph: Graph, tensor: str, op: str) -> Node | None:
+    """What makes a tensor, before a normalisation that the other model has folded into it."""
+    node = graph.producers.get(tensor)
+    if node is not None and node.op == "BatchNormalization" and op != node.op:
+        node = graph.producers.get(node.input(0))
+    return node if node is not None and node.op == op else None
 
 
 def _readers(segment: Segment, tensor: str, new: str, goal: tuple[str, int]) -> list[Edit]:

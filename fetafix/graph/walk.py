@@ -128,12 +128,19 @@ class Walk:
         return fallback.target
 
     def _earlier(self, hypothesis: Hypothesis, overlay: State, tries: Sequence[Hypothesis]) -> tuple[Hypothesis, State]:
-        """The first supposition in the target's order that stands too: the smaller the guilty region, the better."""
-        earlier = [h for h in tries if self._at[h.target] < self._at[hypothesis.target]]
-        for other in sorted(earlier, key=lambda h: (self._at[h.target], -h.score)):
-            within = self._suppose(other)
-            if within is not None and self._verified(other, within):
-                return other, within
+        """The first supposition in the target's order that stands too: the smaller the guilty region, the better.
+
+        Where several stand for one tensor, the source tensor counts that is made from twins of the same tensors.
+        """
+
+        def order(h: Hypothesis) -> tuple[int, tuple[int, ...], float]:
+            kin = self.evidence.unlike(self.target.producers.get(h.target), h.source, self.state.twins)
+            return self._at[h.target], kin[:2], -h.score
+
+        for other in sorted((h for h in tries if self._at[h.target] <= self._at[hypothesis.target]), key=order):
+            within = None if other is hypothesis else self._suppose(other)
+            if other is hypothesis or (within is not None and self._verified(other, within)):
+                return other, within or overlay
         return hypothesis, overlay
 
     def _suppose(self, hypothesis: Hypothesis) -> State | None:
