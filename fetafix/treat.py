@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from fetafix.edits import Edit, apply
 from fetafix.errors import FetafixError
-from fetafix.faults.base import FaultType, Interface
+from fetafix.faults.base import FaultType
 from fetafix.graph.align import Alignment
 from fetafix.graph.hypotheses import WEIGHTED
 from fetafix.graph.segment import Segment
@@ -97,14 +97,6 @@ def _round(
 
 def _with_shapes(graph: Graph, aligned: Graph) -> Graph:
     return replace(graph, shapes={**graph.shapes, **aligned.shapes})
-
-
-def treat_interface(site: Interface, catalogue: Sequence[FaultType]) -> Step | None:
-    """Diagnose the interface; None where it is sound."""
-    diagnosis = diagnose(site, catalogue)
-    if not diagnosis.suspicions:
-        return None
-    return Step(diagnosis, diagnosis.remedy.edits if diagnosis.remedy else (), 0)
 
 
 def _unrelated(steps: Sequence[Step], target: Graph) -> bool:

@@ -26,13 +26,12 @@ def exact_tolerance(dtype: np.dtype[np.generic]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """A target tensor's counterpart: a source tensor in a layout. supposed: not found by value but by hypothesis."""
+    """A target tensor's counterpart: a source tensor in a layout."""
 
     source: str
     layout: Layout
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
-    supposed: bool = False
 
 
 @dataclass(slots=True)

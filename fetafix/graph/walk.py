@@ -153,7 +153,7 @@ class Walk:
         if shape is None or int(np.prod(shape)) != source.size:
             return None
         overlay = State()
-        overlay.twins[hypothesis.target] = Twin(hypothesis.source, hypothesis.layout, shape, dtype, supposed=True)
+        overlay.twins[hypothesis.target] = Twin(hypothesis.source, hypothesis.layout, shape, dtype)
         return overlay
 
     def _verified(self, hypothesis: Hypothesis, overlay: State) -> bool:
