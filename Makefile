@@ -33,8 +33,8 @@ $(VENV)/.run: $(VENV)/.made pyproject.toml configs/constraints.txt
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.run
-	@echo "setting up $(VENV): installing the tools for tests and lint"
-	@$(PIP) --no-build-isolation -e '.[torch,demo,dev]'
+	@echo "setting up $(VENV): installing TensorFlow (large) and the tools for tests and lint"
+	@$(PIP) --no-build-isolation -e '.[all,demo,dev]'
 	@touch $@
 
 demo: $(VENV)/.run ## train, convert, break, check, localize and repair a small network (results in demo-output/)

@@ -39,8 +39,12 @@ _SEND_BYTES = 1 << 22
 
 def _extra(package: str) -> str:
     """How to get a framework, where the package belongs to one."""
-    torch = ("torch", "torchvision", "onnx2torch", "onnxscript")
-    return "; install it with: pip install 'fetafix[torch]'" if package.split(".")[0] in torch else ""
+    extras = {
+        "torch": ("torch", "torchvision", "onnx2torch", "onnxscript"),
+        "tensorflow": ("tensorflow", "keras", "h5py", "tf2onnx", "ai_edge_litert", "flatbuffers"),
+    }
+    extra = next((e for e, packages in extras.items() if package.split(".")[0] in packages), None)
+    return f"; install it with: pip install 'fetafix[{extra}]'" if extra else ""
 
 
 class Status:

@@ -19,8 +19,14 @@ from fetafix.formats import known, onnx_scan
 from fetafix.formats.base import Artifact, OpenOptions
 from fetafix.report import ModelInfo
 
-FAMILIES = ("fetafix.formats.onnx_model", "fetafix.formats.pytorch")
-SUPPORTED = "ONNX (.onnx), TorchScript, torch.export (.pt2), a pickled torch module or a state dict with --arch"
+FAMILIES = (
+    "fetafix.formats.onnx_model", "fetafix.formats.tflite", "fetafix.formats.keras_model",
+    "fetafix.formats.tensorflow_model", "fetafix.formats.pytorch",
+)
+SUPPORTED = (
+    "ONNX (.onnx), TensorFlow Lite (.tflite), Keras (.keras, .h5), a TensorFlow SavedModel or frozen GraphDef (.pb), "
+    "TorchScript, torch.export (.pt2), a pickled torch module or a state dict with --arch"
+)
 _CHUNK = 1 << 20
 
 
@@ -78,7 +84,7 @@ def _find(path: Path) -> tuple[_Family, str]:
     _readable(path)
     for module in FAMILIES:
         family = cast(_Family, importlib.import_module(module))
-        name = None if path.is_dir() else family.recognise(path)
+        name = family.recognise(path)
         if name is not None:
             return family, name
     what = known.name(path)

@@ -22,6 +22,8 @@ class OpenOptions:
 
     trust: code from the file may run. arch: "module:factory" for a bare state dict. threads: intra-op threads, 0 lets
     the runtime choose. optimise: whether the runtime may optimise the graph (the noise floor runs both ways).
+    device: where PyTorch and TensorFlow run ("cpu", "cuda", "cuda:1"). provider: ONNX Runtime's execution provider
+    ("" for that of the CPU), or TFLite's delegate. signature: which signature of a SavedModel or a TFLite file.
     input_shapes: shapes to use where the format does not tell them, by input name (or "" for the only one).
     """
 
@@ -29,6 +31,9 @@ class OpenOptions:
     arch: str | None = None
     threads: int = 0
     optimise: bool = True
+    device: str = "cpu"
+    provider: str = ""
+    signature: str | None = None
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
@@ -53,10 +58,37 @@ class Written:
     unsupported: tuple[tuple[int, str], ...] = ()
 
 
+class Unsupported(Exception):
+    """An edit cannot be expressed natively, for the reason given."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tap:
+    """A native layer or operator that was tapped. inputs, outputs: names in `Taps.values`, constants left out."""
+
+    layer: str
+    op: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Taps:
+    """What a model computed layer by layer in its own runtime.
+
+    layers: in the order in which they ran. values: tensor name → activation, the model's inputs and outputs (by their
+    interface names) among them; in real numbers where the stored ones are codes.
+    """
+
+    layers: tuple[Tap, ...]
+    values: Mapping[str, Array]
+
+
 class Artifact(Protocol):
     """An opened model in its own runtime.
 
-    It may offer `differently()`, a context manager within which `run` is optimised and threaded otherwise than usual.
+    It may offer `differently()`, a context manager within which `run` is optimised and threaded otherwise than usual,
+    `preferred_batch_bytes`, and `tap(feeds) -> Taps`, for looking inside where the lift does not agree with the model.
     """
 
     @property

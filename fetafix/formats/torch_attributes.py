@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from fetafix.formats.base import Unsupported
 from fetafix.ir import Attribute
-
-
-class Unsupported(Exception):
-    """An edit cannot be expressed natively, for the reason given."""
 
 
 def _list(value: Any) -> tuple[int, ...]:

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from fetafix.formats.torch_attributes import Unsupported
-from fetafix.formats.torch_write import SetConstant
+from fetafix.formats.base import Unsupported
+from fetafix.formats.transfer import SetConstant
 from fetafix.ir import Array
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from fetafix.formats import torch_fx, torch_signature
-from fetafix.formats.base import OpenOptions
-from fetafix.formats.torch_attributes import Unsupported
+from fetafix.formats.base import OpenOptions, Unsupported
 from fetafix.formats.torch_onnx import quiet
 from fetafix.formats.torch_program import Program, damaged
 from fetafix.formats.torch_structure import flatten

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fetafix.errors import FetafixError
-from fetafix.formats.torch_attributes import Unsupported
+from fetafix.formats.base import Unsupported
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.proto import model_from_graph
 from fetafix.ir import Array, Graph, Node, Value

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from fetafix.formats import torch_fragment
-from fetafix.formats.torch_attributes import Unsupported, argument, clip_bound
+from fetafix.formats.base import Unsupported
+from fetafix.formats.torch_attributes import argument, clip_bound
 from fetafix.formats.torch_constants import as_native, layer_parameter
-from fetafix.formats.torch_write import Changes, SetArgument, SetConstant
+from fetafix.formats.transfer import Changes, SetArgument, SetConstant
 from fetafix.ir import Array, Graph
 
 Action = Callable[[], None]

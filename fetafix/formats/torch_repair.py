@@ -11,11 +11,11 @@ import numpy as np
 from fetafix.edits import Edit, SetInputShape, SetPreprocessing, apply
 from fetafix.errors import FetafixError, RuntimeCrash
 from fetafix.formats import torch_onnx
-from fetafix.formats.torch_attributes import Unsupported
+from fetafix.formats.base import Unsupported
 from fetafix.formats.torch_fx_host import FxHost
 from fetafix.formats.torch_program import Program
 from fetafix.formats.torch_tensors import set_tensors
-from fetafix.formats.torch_write import transfer
+from fetafix.formats.transfer import transfer
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.proto import load_graph
 from fetafix.ir import Array, Graph

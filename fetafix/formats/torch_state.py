@@ -12,8 +12,7 @@ from typing import Any
 
 from fetafix.errors import FetafixError, UnreadableModel, UsageError
 from fetafix.formats import torch_fx, torch_pickle, torch_safetensors, torch_signature
-from fetafix.formats.base import OpenOptions
-from fetafix.formats.torch_attributes import Unsupported
+from fetafix.formats.base import OpenOptions, Unsupported
 from fetafix.formats.torch_program import Program, damaged, settled
 
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "weights", "params", "ema_state_dict", "state_dict_ema")

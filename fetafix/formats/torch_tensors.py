@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fetafix.formats.torch_attributes import Unsupported
+from fetafix.formats.base import Unsupported
 from fetafix.formats.torch_constants import as_native
 from fetafix.ir import Graph
 

@@ -1,11 +1,11 @@
 """Write a graph edit natively: keep every native layer that still does its part, change only what differs.
 
-Before and after are ONNX graphs; a *host* is the native graph (torch.fx, TorchScript) whose values are known to be
-certain tensors of the before graph (`host.tensors`). Going through the after graph in order, each such tensor is
-obtained in the cheapest way that is right:
+Before and after are ONNX graphs; a *host* is the native graph (torch.fx, TorchScript, a GraphDef, a TFLite subgraph)
+whose values are known to be certain tensors of the before graph (`host.tensors`). Going through the after graph in
+order, each such tensor is obtained in the cheapest way that is right:
 
 1. the native layer still computes it: kept, with inputs rewired, parameters and arguments set where those differ;
-2. otherwise the ONNX nodes that compute it now are converted to PyTorch and take its place.
+2. otherwise the ONNX nodes that compute it now are converted to native operators and take its place.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fetafix.edits import prune
-from fetafix.formats.torch_attributes import Unsupported
+from fetafix.formats.base import Unsupported
 from fetafix.ir import Array, Attribute, Graph, Node
 
 

@@ -1,0 +1,35 @@
+"""Fixtures for all tests."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def tfzoo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The folder of models that a module of tests/tfzoo makes, in a process of its own, once for all test processes."""
+    base = tmp_path_factory.getbasetemp()
+    root = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+
+    def folder(module: str) -> Path:
+        made = root / f"tfzoo-{module}"
+        with (root / f"tfzoo-{module}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (made / ".done").exists():
+                made.mkdir(exist_ok=True)
+                command = [sys.executable, "-m", "tests.tfzoo", module, str(made)]
+                run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+                assert run.returncode == 0, f"tests.tfzoo.{module}: {run.stderr[-4000:]}"
+                (made / ".done").touch()
+        return made
+
+    return folder
