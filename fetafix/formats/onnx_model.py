@@ -32,7 +32,7 @@ _LARGE = 1 << 29
 
 def recognise(path: Path) -> str | None:
     """"onnx" where the file's protobuf tags are those of an ONNX model. Raises UnreadableModel on a broken one."""
-    return None if scan(path, deep=False) is None else FORMAT
+    return None if path.is_dir() or scan(path, deep=False) is None else FORMAT
 
 
 def open(path: Path, format: str, options: OpenOptions) -> OnnxModel:

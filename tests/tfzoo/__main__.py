@@ -1,7 +1,7 @@
 """Make the TensorFlow models of one module of this folder: python -m tests.tfzoo MODULE FOLDER.
 
-TensorFlow and PyTorch do not load in one process, and pytest's processes load PyTorch: so whatever needs TensorFlow to be
-made is made here, in a process of its own.
+TensorFlow and PyTorch do not load in one process, and pytest's processes load PyTorch: so whatever needs TensorFlow to
+be made is made here, in a process of its own.
 """
 
 import importlib
