@@ -49,7 +49,7 @@ lint: $(VENV)/.dev types ## check style and imports with ruff, and types
 types: $(VENV)/.dev ## check types with mypy --strict
 	@$(PY) -m mypy
 
-bench: $(VENV)/.run ## measure speed and memory against plain scripts, as ratios
+bench: $(VENV)/.dev ## measure speed and memory against plain scripts, as ratios
 	@$(PY) -m fetafix.bench speed $(ARGS)
 
 clean: ## remove the environment and everything that was made

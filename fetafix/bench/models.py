@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fetafix.bench.measure import run
+
 SIDE, CLASSES = 224, 1000
 
 
@@ -36,6 +38,21 @@ def make(folder: Path, samples: int = 100, seed: int = 0) -> Files:
     network = calibrated(torch.tensor(images[:16]), seed)
     _export(network, files.source, folded=True)
     _export(network, files.renamed, folded=False)
+    torch.save(onnx2torch.convert(str(files.source)).eval(), files.converted)
+    return files
+
+
+def make_tensorflow(folder: Path, samples: int = 100, seed: int = 1) -> Files:
+    """Keras' MobileNetV2: source is its ONNX file, renamed the TFLite file, converted the former by onnx2torch.
+
+    `folder`/saved_model is the SavedModel; samples are (N, 224, 224, 3) float32.
+    """
+    import onnx2torch
+    import torch
+
+    files = Files(*(folder / n for n in ("mobile.onnx", "mobile.tflite", "mobile.pt", "mobile.npy")))
+    np.save(files.samples, np.ascontiguousarray(natural_images(samples, seed).transpose(0, 2, 3, 1)))
+    run(["-m", "fetafix.bench.tensorflow_models", str(folder), str(files.samples)])
     torch.save(onnx2torch.convert(str(files.source)).eval(), files.converted)
     return files
 

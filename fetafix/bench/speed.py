@@ -1,8 +1,9 @@
 """How long fetafix takes beside plain scripts that run the same inferences, on models of MobileNetV2's size.
 
-Targets: check of two ONNX files ≤ 1.5 × a plain script; ONNX against PyTorch ≤ 1.3 ×, imports included; localize ≤ 15
-forward passes of both models over the samples that it uses, start-up aside, in ≤ 2 × the memory of the plain script and
-500 MB; repair of one weight fault ≤ 10 s.
+Targets: check of two ONNX files, and of TFLite against ONNX, ≤ 1.5 × a plain script; ONNX against PyTorch ≤ 1.3 ×, imports
+included; TensorFlow against PyTorch ≤ 1.4 × the plain script of the slower one alone, imports included (the other has a
+process of its own beside it); localize ≤ 15 forward passes of both models over the samples that it uses, start-up aside,
+in ≤ 2 × the memory of the plain script and 500 MB; repair of one weight fault ≤ 10 s.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 from fetafix.bench.measure import interleaved, peak_megabytes, ratio, run
-from fetafix.bench.models import Files, make
+from fetafix.bench.models import Files, make, make_tensorflow
 
 _SAMPLES = 100
 _START_UP = ("open", "inputs", "total", "write")
@@ -42,6 +43,40 @@ a = [source.run(None, {source.get_inputs()[0].name: s[None]}) for s in samples]
 with torch.inference_mode():
     b = [target(torch.from_numpy(s[None])).numpy() for s in samples]
 print(time.perf_counter() - start)
+"""
+
+PLAIN_TFLITE = """
+import sys, time, numpy as np, onnxruntime as ort
+from ai_edge_litert.interpreter import Interpreter
+samples = np.load(sys.argv[3])
+source = ort.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+target = Interpreter(sys.argv[2], num_threads=2)
+target.allocate_tensors()
+first, last = target.get_input_details()[0]["index"], target.get_output_details()[0]["index"]
+a = [source.run(None, {source.get_inputs()[0].name: s[None]}) for s in samples]
+b = []
+for s in samples:
+    target.set_tensor(first, s[None])
+    target.invoke()
+    b.append(target.get_tensor(last))
+"""
+
+ALONE_TENSORFLOW = """
+import sys, numpy as np, tensorflow as tf
+samples = np.load(sys.argv[2])
+run = tf.saved_model.load(sys.argv[1]).signatures["serving_default"]
+name = list(run.structured_input_signature[1])[0]
+a = [list(run(**{name: tf.constant(s[None])}).values())[0].numpy() for s in samples]
+"""
+
+ALONE_TORCH = """
+import sys, numpy as np, torch
+samples = np.load(sys.argv[2])
+for name in ("nms", "qnms"):
+    torch.library.define(f"torchvision::{name}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+model = torch.load(sys.argv[1], weights_only=False).eval()
+with torch.inference_mode():
+    a = [model(torch.from_numpy(s[None])).numpy() for s in samples]
 """
 
 
@@ -74,6 +109,9 @@ def measure(files: Files, folder: Path, rounds: int) -> Iterator[Row]:
     """All rows, for models that exist."""
     yield check(files, files.renamed, PLAIN_ONNX, 1.5, "check, ONNX and ONNX", rounds)
     yield check(files, files.converted, PLAIN_TORCH, 1.3, "check, ONNX and PyTorch", rounds)
+    frameworks = make_tensorflow(folder)
+    yield check(frameworks, frameworks.renamed, PLAIN_TFLITE, 1.5, "check, ONNX and TFLite", rounds)
+    yield across(frameworks, folder / "saved_model", rounds)
     yield from localize(files, folder, rounds)
     yield repair(files, folder, rounds)
 
@@ -85,6 +123,19 @@ def check(files: Files, target: Path, plain: str, limit: float, what: str, round
                        rounds, {"fetafix": (0, 1)})
     both = ", ".join(f"{name} {median(r.seconds for r in found):.2f} s" for name, found in runs.items())
     return Row(what, ratio(runs, "fetafix", "plain"), limit, "×", both)
+
+
+def across(files: Files, source: Path, rounds: int) -> Row:
+    """The time of `fetafix check` across TensorFlow and PyTorch to that of the slower one's plain script alone."""
+    models = [str(source), str(files.converted)]
+    runs = interleaved({
+        "fetafix": _fetafix("check", *models, *_data(files)),
+        "tensorflow": ["-c", ALONE_TENSORFLOW, models[0], str(files.samples)],
+        "torch": ["-c", ALONE_TORCH, models[1], str(files.samples)],
+    }, rounds, {"fetafix": (0, 1)})  # fmt: skip
+    slower = min(ratio(runs, "fetafix", name) for name in ("tensorflow", "torch"))
+    each = ", ".join(f"{name} {median(r.seconds for r in found):.2f} s" for name, found in runs.items())
+    return Row("check, TensorFlow and PyTorch", slower, 1.4, "×", each)
 
 
 def localize(files: Files, folder: Path, rounds: int) -> Iterator[Row]:
@@ -128,11 +179,11 @@ def _broken(model: Path, folder: Path, *faults: str) -> Path:
 
 def table(rows: list[Row]) -> str:
     """The rows as aligned text."""
-    lines = [f"{'what':<28}{'figure':>12}{'target':>12}   "]
+    lines = [f"{'what':<32}{'figure':>12}{'target':>12}   "]
     for r in rows:
         verdict = "met" if r.met else "missed"
         figures = (f"{value:.4g} {r.unit}" for value in (r.figure, r.target))
-        lines.append(f"{r.what:<28}{''.join(f'{f:>12}' for f in figures)}   {verdict:<8}{r.detail}")
+        lines.append(f"{r.what:<32}{''.join(f'{f:>12}' for f in figures)}   {verdict:<8}{r.detail}")
     return "\n".join(line.rstrip() for line in lines)
 
 
