@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fetafix.formats import torch_onnx
+from fetafix.formats.onnx_view import Taps
 from fetafix.formats.torch_structure import flatten
 
 _COMPUTING = ("call_module", "call_function", "call_method")
@@ -69,7 +70,7 @@ def is_node(value: Any) -> bool:
     return isinstance(value, torch.fx.Node)
 
 
-def tap(gm: Any, args: Sequence[Any], inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Any, torch_onnx.Taps]:
+def tap(gm: Any, args: Sequence[Any], inputs: Sequence[str], outputs: Sequence[str]) -> tuple[Any, Taps]:
     """The ONNX view of a GraphModule with flat arguments `args`, and which tensor each of its nodes makes."""
     import torch
 

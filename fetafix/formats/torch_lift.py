@@ -9,9 +9,9 @@ from typing import Any
 import onnx
 
 from fetafix.errors import LiftError
-from fetafix.formats import torch_fx, torch_onnx
+from fetafix.formats import onnx_view, torch_fx, torch_onnx
 from fetafix.formats.base import Lifted
-from fetafix.formats.torch_onnx import Taps
+from fetafix.formats.onnx_view import Taps
 from fetafix.formats.torch_program import Program
 from fetafix.ir import Array
 
@@ -29,7 +29,7 @@ def lift(program: Program, folder: Path, args: Sequence[Any], example: Mapping[s
             model, taps = _whole(program, args, inputs, outputs, notes), Taps({})
         else:
             model, taps = tapped
-    path = torch_onnx.save(model, taps, folder, example)
+    path = onnx_view.save(model, taps, folder, example)
     return Lifted(path, _names(model, program, taps), tuple(notes))
 
 

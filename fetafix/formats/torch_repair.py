@@ -10,7 +10,7 @@ import numpy as np
 
 from fetafix.edits import Edit, SetInputShape, SetPreprocessing, apply
 from fetafix.errors import FetafixError, RuntimeCrash
-from fetafix.formats import torch_onnx
+from fetafix.formats import onnx_view
 from fetafix.formats.base import Unsupported
 from fetafix.formats.torch_fx_host import FxHost
 from fetafix.formats.torch_program import Program
@@ -59,8 +59,8 @@ class _Attempt:
     def __init__(self, load: Load, path: Path, lifted: Path, out: Path) -> None:
         self._load, self._path, self._out = load, path, out
         self._before = load_graph(lifted)
-        self._taps = torch_onnx.load_taps(lifted).tensors
-        self._example = torch_onnx.load_example(lifted)
+        self._taps = onnx_view.load_taps(lifted).tensors
+        self._example = onnx_view.load_example(lifted)
         self._evaluator = Evaluator()
 
     def __call__(self, edits: Sequence[Edit]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from fetafix.formats import torch_onnx, torch_signature
 from fetafix.formats.base import OpenOptions
+from fetafix.formats.onnx_view import Taps
 from fetafix.formats.torch_program import Program, damaged
 from fetafix.formats.torch_vet import examine_script
 from fetafix.report import TensorInfo
@@ -99,7 +100,7 @@ def is_tensor(value: Any) -> bool:
 
 def tap_script(
     module: Any, args: Sequence[Any], inputs: Sequence[str], outputs: Sequence[str]
-) -> tuple[Any, torch_onnx.Taps]:
+) -> tuple[Any, Taps]:
     """The ONNX view of a TorchScript module, and which tensor each of its values makes (by number)."""
     import torch
 
