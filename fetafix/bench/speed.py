@@ -1,9 +1,9 @@
 """How long fetafix takes beside plain scripts that run the same inferences, on models of MobileNetV2's size.
 
-Targets: check of two ONNX files, and of TFLite against ONNX, ≤ 1.5 × a plain script; ONNX against PyTorch ≤ 1.3 ×, imports
-included; TensorFlow against PyTorch ≤ 1.4 × the plain script of the slower one alone, imports included (the other has a
-process of its own beside it); localize ≤ 15 forward passes of both models over the samples that it uses, start-up aside,
-in ≤ 2 × the memory of the plain script and 500 MB; repair of one weight fault ≤ 10 s.
+Targets: check of two ONNX files, and of TFLite against ONNX, ≤ 1.5 × a plain script; ONNX against PyTorch ≤ 1.3 ×,
+imports included; TensorFlow against PyTorch ≤ 1.4 × the plain script of the slower one alone, imports included (the
+other has a process of its own beside it); localize ≤ 15 forward passes of both models over the samples that it uses,
+start-up aside, in ≤ 2 × the memory of the plain script and 500 MB; repair of one weight fault ≤ 10 s.
 """
 
 from __future__ import annotations
