@@ -1,18 +1,136 @@
-"""The TensorFlow Lite format family."""
+"""TensorFlow Lite files, run by LiteRT (ai-edge-litert) without TensorFlow.
+
+The interface is in real numbers: an input or output that holds integer codes of real numbers is declared float32, fed
+numbers are quantised and fetched ones dequantised here; the codes' scale and zero point stand in the details. A batch
+is only taken where the file says that its leading dimension may vary. What a model keeps between two runs is reset
+before each.
+"""
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from fetafix.errors import UnreadableModel
-from fetafix.formats.base import Artifact, OpenOptions
+from fetafix.edits import Edit
+from fetafix.errors import InputDataError, RuntimeCrash
+from fetafix.formats import tflite_codes, tflite_file, tflite_ports, tflite_runtime
+from fetafix.formats.base import Lifted, OpenOptions, Written
+from fetafix.ir import Array
+from fetafix.report import ModelInfo, TensorInfo
+
+FORMAT = "tflite"
+_KERNELS = "float32"
 
 
 def recognise(path: Path) -> str | None:
-    """The format's name; None where the file is something else."""
-    return None
+    """"tflite" where the file carries TFLite's identifier."""
+    return FORMAT if not path.is_dir() and tflite_file.is_tflite(path) else None
 
 
-def open(path: Path, format: str, options: OpenOptions) -> Artifact:
-    """The model in its runtime."""
-    raise UnreadableModel(f"{path}: {format!r} cannot be opened")
+def open(path: Path, format: str, options: OpenOptions) -> TfliteModel:
+    """The model in an interpreter.
+
+    Raises UnreadableModel where the file is damaged, UsageError on an unknown signature or delegate, RuntimeCrash with
+    the operator that the runtime lacks.
+    """
+    return TfliteModel(tflite_file.read(path), options)
+
+
+class TfliteModel:
+    """A TFLite file in a LiteRT interpreter."""
+
+    preferred_batch_bytes = 1 << 21
+
+    def __init__(self, file: tflite_file.TfliteFile, options: OpenOptions) -> None:
+        self.file, self._options = file, options
+        self._ports = tflite_ports.ports(file, options.signature)
+        self._settings = tflite_runtime.Settings.of(options)
+        self._runner = tflite_runtime.Runner(file, self._ports, self._settings)
+        self._info = self._describe()
+
+    @property
+    def info(self) -> ModelInfo:
+        """Interface, and in `details`: runtime, operators, dtypes, quantised, quantised_inputs and _outputs, …"""
+        return self._info
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name, in real numbers.
+
+        Raises InputDataError where the feeds do not suit the interface, RuntimeCrash where the runtime fails.
+        """
+        names = {p.name for p in self._ports.inputs}
+        if feeds.keys() != names:
+            expected, found = ", ".join(sorted(names)), ", ".join(sorted(feeds)) or "none"
+            raise InputDataError(f"{self.file.path}: expected inputs {expected}; got {found}")
+        return self._runner(feeds)
+
+    @contextlib.contextmanager
+    def differently(self) -> Iterator[None]:
+        """While it is entered, `run` uses one thread and the plain kernels instead of XNNPACK's.
+
+        With one thread only where a custom operator has a kernel nowhere else than in XNNPACK.
+        """
+        usual = self._runner
+        plain = replace(self._settings, threads=1, optimise=False)
+        try:
+            self._runner = tflite_runtime.Runner(self.file, self._ports, plain)
+        except RuntimeCrash:
+            self._runner = tflite_runtime.Runner(self.file, self._ports, replace(plain, optimise=True))
+        try:
+            yield
+        finally:
+            self._runner = usual
+
+    def lift(self, folder: Path, example: Mapping[str, Array]) -> Lifted:
+        """An ONNX view with the float interface. Raises LiftError where the converter cannot make one."""
+        from fetafix.formats.tflite_lift import lift
+
+        return lift(self.file, self._ports, Path(folder))
+
+    def write(self, edits: Sequence[Edit], out: Path, lifted: Path) -> Written:
+        """Apply the edits to a copy of the flatbuffer. Raises OutputError where `out` cannot be written."""
+        from fetafix.formats.tflite_write import write
+
+        return write(self.file.path, edits, Path(out), Path(lifted), self._options)
+
+    def _describe(self) -> ModelInfo:
+        file, ports = self.file, self._ports
+        details: dict[str, Any] = {
+            "runtime": tflite_runtime.name(file),
+            "operators": dict(sorted(file.operators.items())),
+            "nodes": len(ports.graph.operators),
+            "dtypes": dict(sorted(file.dtypes.items())),
+            "arithmetic": _KERNELS,
+            "quantised": file.quantised,
+            "quantised_inputs": _quantised(ports.inputs),
+            "quantised_outputs": _quantised(ports.outputs),
+            "signatures": {s.key: {"inputs": [*s.inputs], "outputs": [*s.outputs]} for s in file.signatures},
+            "subgraphs": len(file.subgraphs),
+            "description": file.description,
+            "metadata": sorted(file.metadata),
+            "custom": list(file.custom),
+            "stateful": self._runner.stateful,
+        }
+        return ModelInfo(
+            path=str(file.path), format=FORMAT, inputs=[p.info() for p in ports.inputs],
+            outputs=self._outputs(), details=details,
+        )  # fmt: skip
+
+    def _outputs(self) -> list[TensorInfo]:
+        """With the shapes that the interpreter found; dimensions are open where an input's are."""
+        dynamic = any(-1 in p.tensor.signature for p in self._ports.inputs)
+        return [p.info(self._shape(p, dynamic)) for p in self._ports.outputs]
+
+    def _shape(self, port: tflite_ports.Port, dynamic: bool) -> list[int | str | None]:
+        if -1 in port.tensor.signature:
+            return port.shape
+        inner = self._runner.interpreter._interpreter
+        sizes = [int(d) for d in inner.TensorSize(port.tensor.index, self._ports.graph.index)]
+        return ["batch", *sizes[1:]] if dynamic and sizes else [*sizes]
+
+
+def _quantised(ports: Sequence[tflite_ports.Port]) -> dict[str, Any]:
+    return {p.name: tflite_codes.facts(p.tensor, p.quantisation) for p in ports if p.quantisation is not None}
