@@ -30,11 +30,20 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Model(Record, frozen=True, kw_only=True):
-    """A model: its file, and how it wants to be opened and fed. `arch` is "module:factory" for a bare state dict."""
+    """A model: its file, and how it wants to be opened, fed and run.
+
+    arch: "module:factory" for a bare state dict. threads, device, provider, optimise, signature: of its runtime;
+    optimise is a level, or true for all and false for none.
+    """
 
     model: str
     preprocess: str | dict[str, Any] | None = None
     arch: str | None = None
+    threads: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    device: str | None = None
+    provider: str | None = None
+    optimise: bool | Literal["none", "basic", "extended", "all"] | None = None
+    signature: str | None = None
 
 
 class Tolerance(Record, frozen=True, kw_only=True):

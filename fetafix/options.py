@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from fetafix.errors import UsageError
+from fetafix.formats.base import OpenOptions
 from fetafix.judge.verdict import Gate
 
+Side = Literal["source", "target"]
+RUNTIME = ("threads", "device", "provider", "optimise", "signature")
+LEVELS = ("none", "basic", "extended", "all")
 Progress = Callable[[str, int, int | None], None]
 
 
@@ -25,7 +29,10 @@ class Options:
       each of `rounds` draws, by `seed`. batch: samples a run (None: what suits the model). threads: of each runtime
       (None: the processors shared between both, 0: the runtime's choice).
     source_preprocess, target_preprocess: a preset's name, "key=value,…", a mapping or a `Preprocess`.
-    source_arch, target_arch: "module:factory" for bare state dicts. trust: code from models and loaders may run.
+    source_arch, target_arch: "module:factory" for bare state dicts. *_threads: of that model's runtime alone. *_device:
+      where it runs ("cpu", "cuda:1"). *_provider: ONNX Runtime's execution provider. *_optimise: how far its runtime
+      optimises the graph, one of `LEVELS` (None: as it does by itself). *_signature: of a SavedModel or a TFLite file.
+    trust: code from models and loaders may run.
     gate: what must agree (None: labels for classifiers, else numbers). max_mismatch: the share of labels that may
       differ. confidence: of the bounds, and of the decision to stop early.
     tolerance: by output name (the source's or the target's), what it may differ by instead of the noise: a number
@@ -43,6 +50,16 @@ class Options:
     target_preprocess: Any = None
     source_arch: str | None = None
     target_arch: str | None = None
+    source_threads: int | None = None
+    target_threads: int | None = None
+    source_device: str | None = None
+    target_device: str | None = None
+    source_provider: str | None = None
+    target_provider: str | None = None
+    source_optimise: str | None = None
+    target_optimise: str | None = None
+    source_signature: str | None = None
+    target_signature: str | None = None
     trust: bool = False
     gate: Gate | None = None
     max_mismatch: float = 0.0
@@ -54,6 +71,7 @@ class Options:
     def __post_init__(self) -> None:
         """Refuse what makes no sense, before anything is opened."""
         least = {"samples": 1, "rounds": 1, "seed": 0, "batch": 1, "threads": 0}
+        least |= {"source_threads": 0, "target_threads": 0}
         for name, low in least.items():
             value = getattr(self, name)
             if value is not None and value < low:
@@ -64,6 +82,23 @@ class Options:
             raise UsageError(f"confidence lies between 0 and 1, found {self.confidence}")
         if self.gate not in (None, "labels", "numeric"):
             raise UsageError(f"the gate is labels or numeric, found {self.gate!r}")
+        for level in (self.source_optimise, self.target_optimise):
+            if level is not None and level not in LEVELS:
+                raise UsageError(f"expected optimise to be one of {', '.join(LEVELS)}, found {level!r}")
+
+    def opening(self, side: Side, threads: int) -> OpenOptions:
+        """How to open the model of a side. threads: where nothing is said for this side alone.
+
+        A level that is asked for on one side is part of the question, so the other side's is fixed as well.
+        """
+        own = {k: getattr(self, f"{side}_{k}") for k in ("arch", *RUNTIME)}
+        asked = self.source_optimise or self.target_optimise
+        level = own["optimise"] or ("all" if asked else "")
+        return OpenOptions(
+            trust=self.trust, arch=own["arch"], threads=threads if own["threads"] is None else own["threads"],
+            optimise=level != "none", level=level, device=own["device"] or "cpu", provider=own["provider"] or "",
+            signature=own["signature"],
+        )  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,12 +10,13 @@ from fetafix import plan as plans
 from fetafix.edit_data import ArrayStore
 from fetafix.errors import OutputError
 from fetafix.journal import Journal
-from fetafix.options import RepairOptions
+from fetafix.options import RUNTIME, RepairOptions
 from fetafix.repair import Group
 from fetafix.session import Session
 
 _OPTIONS = (
     "samples", "seed", "rounds", "batch", "gate", "max_mismatch", "confidence", "source_arch", "target_arch", "trust",
+    *(f"{side}_{name}" for side in ("source", "target") for name in RUNTIME),
 )  # fmt: skip
 
 

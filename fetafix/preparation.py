@@ -14,6 +14,7 @@ from typing import Any
 from fetafix import config
 from fetafix.inputs.preprocess import ASSUMED
 from fetafix.inputs.recipe import Preprocess, diff
+from fetafix.options import RUNTIME, Options
 from fetafix.session import Session
 
 
@@ -39,12 +40,17 @@ def write(session: Session, out: Path, changes: Mapping[str, Any]) -> Path:
     folder = path.absolute().parent
     ours, theirs = session.samplings.source.preprocess or ASSUMED, wanted(session, changes)
     options, first = session.options, _relative(session.paths[0], folder)
-    source = config.Model(model=first, preprocess=_fields(ours), arch=options.source_arch)
-    target = config.Model(model=out.name, preprocess=_fields(theirs), arch=options.target_arch)
+    source = config.Model(model=first, preprocess=_fields(ours), **_opening(options, "source"))
+    target = config.Model(model=out.name, preprocess=_fields(theirs), **_opening(options, "target"))
     data = options.data
     place = None if data is None else _relative(data, folder) if Path(data).exists() else str(data)
     config.save(config.Pair(source=source, target=target, data=place), path)
     return path
+
+
+def _opening(options: Options, side: str) -> dict[str, Any]:
+    """How a model wants to be opened and run, as the configuration says it."""
+    return {k: getattr(options, f"{side}_{k}") for k in ("arch", *RUNTIME)}
 
 
 def _fields(preprocess: Preprocess) -> dict[str, Any] | str:

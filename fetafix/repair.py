@@ -20,7 +20,7 @@ from fetafix.edits import Edit, SetPreprocessing
 from fetafix.errors import FetafixError
 from fetafix.faults.base import FaultType
 from fetafix.findings import proposals
-from fetafix.formats.base import OpenOptions, Written
+from fetafix.formats.base import Written
 from fetafix.inputs.preprocess import ASSUMED
 from fetafix.journal import Journal
 from fetafix.judging import Judgement
@@ -167,9 +167,7 @@ class Surgeon:
 
     def _judged(self, groups: Mapping[int, Group], path: Path) -> tuple[Copy, Judgement] | None:
         ids = [g.entry.id for g in groups.values()]
-        options = self._session.options
-        opening = OpenOptions(trust=options.trust, arch=options.target_arch, threads=self._session.threads)
-        process = self._stack.enter_context(closing(ModelProcess(path, opening)))
+        process = self._stack.enter_context(closing(ModelProcess(path, self._session.opening("target"))))
         copy = Copy(path, process, self._preprocess(groups.values()))
         try:
             judgement = self.judge("search", copy)

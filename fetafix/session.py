@@ -30,7 +30,7 @@ from fetafix.judge.comparison import Comparison, compare
 from fetafix.judge.heads import Head, head
 from fetafix.judge.noise import Noise
 from fetafix.judging import Judge, Judgement, Opponent
-from fetafix.options import Options
+from fetafix.options import Options, Side
 from fetafix.parallel import ModelProcess, threads_each
 from fetafix.report import Agreement, ModelInfo, Samples
 
@@ -82,6 +82,10 @@ class Session:
     def threads(self) -> int:
         """Threads of each runtime: as asked, else the processors shared between the two models."""
         return threads_each() if self.options.threads is None else self.options.threads
+
+    def opening(self, side: Side) -> OpenOptions:
+        """How the model of a side is opened, and every copy of it."""
+        return self.options.opening(side, self.threads)
 
     @property
     def source_info(self) -> ModelInfo:
@@ -181,12 +185,10 @@ class Session:
         return self._against(Opponent(o.process, o.info, samples, o.bindings, o.probe), positions, False, keep=False)
 
     def _open(self) -> None:
-        threads = self.threads
-        archs = (self.options.source_arch, self.options.target_arch)
         with self.timed("open"):
             both = []
-            for path, arch in zip(self.paths, archs, strict=True):
-                options = OpenOptions(trust=self.options.trust, arch=arch, threads=threads)
+            for path, side in zip(self.paths, ("source", "target"), strict=True):
+                options = self.opening(side)  # type: ignore[arg-type]
                 both.append(self._stack.enter_context(closing(ModelProcess(path, options))))
             self.source, self.target = both
             self._data = open_data(self.options)  # while the runtimes start

@@ -123,7 +123,7 @@ class Worker:
     def _do_open(self, job: int, path: Path, options: OpenOptions, search: list[str]) -> ModelInfo:
         from fetafix import formats
 
-        self._path = path
+        self._path, self._options = path, options
         sys.path[:] = search
         digest: list[str] = []
         hashing = threading.Thread(target=lambda: digest.append(formats.sha256(path)), daemon=True)
@@ -141,7 +141,11 @@ class Worker:
     def _info(self) -> ModelInfo:
         import msgspec
 
-        return msgspec.structs.replace(self._model().info, sha256=self._digest)
+        info = self._model().info
+        used = self._options.used()
+        return msgspec.structs.replace(
+            info, sha256=self._digest, details={**info.details, **({"runtime_options": used} if used else {})}
+        )
 
     def _model(self) -> Artifact:
         if self._refusal is not None:

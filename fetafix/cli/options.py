@@ -39,6 +39,39 @@ models = _group(
     click.option("--target-arch", metavar="MODULE:FACTORY", help="As --arch, for the target alone."),
 )
 
+def _each(name: str, metavar: str, help: str) -> list[Callable[[Function], Function]]:
+    """An option for both models, and one for each alone."""
+    return [click.option(f"--{name}", metavar=metavar, help=help), *_sides(name, metavar)]
+
+
+def _sides(name: str, metavar: str, kind: Any = None) -> list[Callable[[Function], Function]]:
+    return [click.option(f"--{side}-{name}", type=kind, metavar=metavar, help=f"As --{name}, for the {side} alone.")
+            for side in ("source", "target")]
+
+
+def _levels() -> list[Callable[[Function], Function]]:
+    """--optimise LEVEL and its short form --no-optimise, for both models and for each."""
+    kind = click.Choice(["none", "basic", "extended", "all"])
+    made: list[Callable[[Function], Function]] = []
+    for side in ("", "source-", "target-"):
+        whom, name = (f" for the {side[:-1]} alone" if side else ""), f"{side}optimise"
+        text = f"As --optimise,{whom}." if side else "How far the runtime may optimise the graph (default: as it does)."
+        made.append(click.option(f"--{name}", name.replace("-", "_"), type=kind, help=text))
+        made.append(click.option(f"--{side}no-optimise", f"{name}_off".replace("-", "_"), is_flag=True,
+                                 help=f"--{name} none."))
+    return made
+
+
+runtimes = _group(
+    click.option("--threads", type=click.IntRange(min=0), metavar="N",
+                 help="Threads of each runtime; 0 lets it choose."),
+    *_sides("threads", "N", click.IntRange(min=0)),
+    *_each("device", "DEVICE", "Where the models run: cpu (default), cuda, cuda:1."),
+    *_each("provider", "NAME", "ONNX Runtime's execution provider (default: that of the device)."),
+    *_levels(),
+    *_each("signature", "NAME", "Which signature of a SavedModel or a TFLite file (default: the only one)."),
+)
+
 inputs = _group(
     click.option("--data", metavar="PATH",
                  help="Folder of images, .npy, .npz, or module:function (with --trust). Without: synthetic inputs."),
@@ -46,8 +79,7 @@ inputs = _group(
     click.option("--seed", type=click.IntRange(min=0), metavar="S", help="What draws and makes samples (default 0)."),
     click.option("--rounds", type=click.IntRange(min=1), metavar="N", help="How many times to draw (default 1)."),
     click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Samples a run of the models."),
-    click.option("--threads", type=click.IntRange(min=0), metavar="N",
-                 help="Threads of each runtime; 0 lets it choose."),
+    runtimes,
     click.option("--preprocess", metavar="SPEC",
                  help="Preset (torchvision, keras-tf, keras-caffe, keras-torch, raw) or key=value,… for both models."),
     click.option("--source-preprocess", metavar="SPEC", help="As --preprocess, for the source alone."),

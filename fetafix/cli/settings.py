@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 _FILE = "fetafix.yaml"
 _PAIR = ("data", "samples", "seed", "rounds", "batch", "threads", "gate", "max_mismatch", "confidence")
-_SIDES = ("preprocess", "arch")
+_SIDES = ("preprocess", "arch", "device", "provider", "optimise", "signature")
+_ALONE = ("threads",)  # what the pair has as well
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,14 @@ def request(given: Mapping[str, Any]) -> Request:
         first, second = pair.models()
         source, target = source or first.model, target or second.model
     options |= {k: given[k] for k in _PAIR if given.get(k) is not None}
+    given = {**given, **{k.removesuffix("_off"): "none" for k, v in given.items() if k.endswith("optimise_off") and v}}
     for key in _SIDES:
         for side in ("source", "target"):
             value = given.get(f"{side}_{key}") or given.get(key)
             if value is not None:
                 options[f"{side}_{key}"] = value
+    options |= {k: given[k] for key in _ALONE for side in ("source", "target")
+                if given.get(k := f"{side}_{key}") is not None}
     if given.get("trust"):
         options["trust"] = True
     return Request(str(source), str(target), options)
@@ -83,7 +87,10 @@ def _from_pair(pair: Pair) -> dict[str, Any]:
     options = {k: getattr(pair, k) for k in _PAIR if getattr(pair, k) is not None}
     source, target = pair.models()
     for side, model in (("source", source), ("target", target)):
-        options |= {f"{side}_{k}": getattr(model, k) for k in _SIDES if getattr(model, k) is not None}
+        own = {k: getattr(model, k) for k in (*_SIDES, *_ALONE)}
+        if isinstance(own["optimise"], bool):
+            own["optimise"] = "all" if own["optimise"] else "none"
+        options |= {f"{side}_{k}": v for k, v in own.items() if v is not None}
     if pair.trust:
         options["trust"] = True
     if pair.tolerance:

@@ -21,9 +21,11 @@ class OpenOptions:
     """How to open a model.
 
     trust: code from the file may run. arch: "module:factory" for a bare state dict. threads: intra-op threads, 0 lets
-    the runtime choose. optimise: whether the runtime may optimise the graph (the noise floor runs both ways).
-    device: where PyTorch and TensorFlow run ("cpu", "cuda", "cuda:1"). provider: ONNX Runtime's execution provider
-    ("" for that of the CPU), or TFLite's delegate. signature: which signature of a SavedModel or a TFLite file.
+    the runtime choose. optimise: whether the runtime may optimise the graph. level: how far, where somebody asked for
+    it ("none", "basic", "extended", "all"; runtimes without levels know none and all): it is then part of the question,
+    and `Artifact.differently` leaves it alone. device: where the model runs ("cpu", "cuda", "cuda:1"). provider: ONNX
+    Runtime's execution provider ("" for that of the device), or TFLite's delegate. signature: which signature of a
+    SavedModel or a TFLite file.
     input_shapes: shapes to use where the format does not tell them, by input name (or "" for the only one).
     """
 
@@ -31,10 +33,20 @@ class OpenOptions:
     arch: str | None = None
     threads: int = 0
     optimise: bool = True
+    level: str = ""
     device: str = "cpu"
     provider: str = ""
     signature: str | None = None
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    def used(self) -> dict[str, int | str]:
+        """How the runtime was told to run, without what is the default: for `ModelInfo.details["runtime_options"]`."""
+        level = self.level or ("" if self.optimise else "none")
+        told: dict[str, int | str | None] = {
+            "threads": self.threads, "device": self.device.replace("cpu", ""), "provider": self.provider,
+            "optimise": level.replace("all", ""), "signature": self.signature,
+        }  # fmt: skip
+        return {k: v for k, v in told.items() if v}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""ONNX files, run by ONNX Runtime on the CPU.
+"""ONNX files, run by ONNX Runtime: on the CPU unless another provider is asked for.
 
 A session is made from the path, never from bytes, so that models beyond 2 GB and weights in files of their own work. A
 plain run imports onnxruntime and numpy only; the `onnx` package is loaded when edits are written. Outputs that are no
@@ -11,14 +11,15 @@ from __future__ import annotations
 import contextlib
 import ctypes
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fetafix.edits import Edit
-from fetafix.errors import InputDataError, RuntimeCrash, UnreadableModel
-from fetafix.formats import onnx_cast, onnx_errors
+from fetafix.errors import InputDataError, RuntimeCrash, UnreadableModel, UsageError
+from fetafix.formats import onnx_cast, onnx_errors, onnx_provider
 from fetafix.formats.base import Lifted, OpenOptions, Written
 from fetafix.formats.onnx_scan import ExternalTensor, Facts, scan
 from fetafix.ir import Array
@@ -40,6 +41,8 @@ def open(path: Path, format: str, options: OpenOptions) -> OnnxModel:
     facts = scan(path)
     if facts is None:
         raise UnreadableModel(f"{path}: this is no ONNX file")
+    if options.signature:
+        raise UsageError(f"{path}: an ONNX file has no signatures; found signature {options.signature!r} asked for")
     _check_external(path, facts.external)
     return OnnxModel(path, facts, options)
 
@@ -50,7 +53,7 @@ class OnnxModel:
     preferred_batch_bytes = 1 << 21
 
     def __init__(self, path: Path, facts: Facts, options: OpenOptions) -> None:
-        self._path = path
+        self._path, self._options = path, options
         self._files = [path, *(path.parent / name for name in {e.location for e in facts.external})]
         self._session = make_session(path, options, facts)
         self._inputs = {i.name: tensor_dtype(i.type) for i in self._session.get_inputs()}
@@ -88,18 +91,22 @@ class OnnxModel:
 
     @contextlib.contextmanager
     def differently(self) -> Iterator[None]:
-        """While it is entered, `run` uses one thread and does not optimise the graph.
+        """While it is entered, `run` uses one thread and, unless a level was asked for, does not optimise the graph.
 
         Models that are large in memory stay as they are, for this opens them a second time.
         """
         if sum(f.stat().st_size for f in self._files) > _LARGE:
             yield
             return
-        usual, self._session = self._session, make_session(self._path, OpenOptions(threads=1, optimise=False))
+        usual, self._session = self._session, make_session(self._path, self._otherwise())
         try:
             yield
         finally:
             self._session = usual
+
+    def _otherwise(self) -> OpenOptions:
+        asked = bool(self._options.level)
+        return replace(self._options, threads=1, optimise=self._options.optimise if asked else False)
 
     def lift(self, folder: Path, example: Mapping[str, Array]) -> Lifted:
         """The file itself."""
@@ -142,6 +149,8 @@ class OnnxModel:
             "quantised": facts.quantised,
             "runtime": f"onnxruntime {ort.__version__}",
         }
+        if self._session.get_providers() != [onnx_provider.CPU]:
+            details["providers"] = self._session.get_providers()
         if facts.external:
             details["external_data"] = sorted({e.location for e in facts.external})
         if self._left_out:
@@ -152,19 +161,32 @@ class OnnxModel:
 
 
 def make_session(path: Path, options: OpenOptions, facts: Facts | None = None) -> Any:
-    """An InferenceSession on the CPU. Raises RuntimeCrash that names operator or opset where the runtime refuses."""
+    """An InferenceSession on the device or provider asked for.
+
+    Raises UsageError where that is not there, RuntimeCrash that names operator or opset where the runtime refuses.
+    """
     import onnxruntime as ort
 
+    providers = onnx_provider.choose(path, options)
     settings = ort.SessionOptions()
     settings.intra_op_num_threads = options.threads
     settings.log_severity_level = 3
-    levels = ort.GraphOptimizationLevel
-    settings.graph_optimization_level = levels.ORT_ENABLE_ALL if options.optimise else levels.ORT_DISABLE_ALL
+    settings.graph_optimization_level = _level(options)
     try:
-        return ort.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(str(path), settings, providers=providers)
     except Exception as error:  # as in run
         kind, message = onnx_errors.explain_open(path, error, facts)
         raise kind(message) from error
+    onnx_provider.check(path, session, providers)
+    return session
+
+
+def _level(options: OpenOptions) -> Any:
+    import onnxruntime as ort
+
+    levels = ort.GraphOptimizationLevel
+    known = {"basic": levels.ORT_ENABLE_BASIC, "extended": levels.ORT_ENABLE_EXTENDED}
+    return known.get(options.level, levels.ORT_ENABLE_ALL) if options.optimise else levels.ORT_DISABLE_ALL
 
 
 def tensor_dtype(kind: str) -> str | None:

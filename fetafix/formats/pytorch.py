@@ -19,7 +19,7 @@ import numpy as np
 
 from fetafix.edits import Edit
 from fetafix.errors import LiftError, OutputError, RuntimeCrash, UnreadableModel
-from fetafix.formats import torch_env, torch_repair
+from fetafix.formats import torch_device, torch_env, torch_repair
 from fetafix.formats.base import Lifted, OpenOptions, Written
 from fetafix.formats.torch_lift import lift
 from fetafix.formats.torch_program import Program
@@ -33,9 +33,16 @@ FORMATS = (TORCHSCRIPT, EXPORT, MODULE, STATE_DICT, SAFETENSORS)
 
 
 def open(path: Path, format: str, options: OpenOptions) -> TorchArtifact:
-    """A PyTorch model in its runtime. Raises UnreadableModel or UntrustedModel with what was found."""
+    """A PyTorch model in its runtime.
+
+    Raises UnreadableModel or UntrustedModel with what was found, UsageError where the device is not there.
+    """
     torch_env.prepare(options.threads)
-    return TorchArtifact(Path(path), format, options, load(Path(path), format, options))
+    device = torch_device.choose(Path(path), options)
+    program = load(Path(path), format, options)
+    if device.type != "cpu":
+        program.module.to(device)
+    return TorchArtifact(Path(path), format, options, program, device)
 
 
 def load(path: Path, format: str, options: OpenOptions) -> Program:
@@ -64,8 +71,9 @@ def load(path: Path, format: str, options: OpenOptions) -> Program:
 class TorchArtifact:
     """A PyTorch model: runs in PyTorch, lifts by the ONNX exporter, is repaired in its own graph."""
 
-    def __init__(self, path: Path, format: str, options: OpenOptions, program: Program) -> None:
+    def __init__(self, path: Path, format: str, options: OpenOptions, program: Program, device: Any = None) -> None:
         self._path, self._format, self._options, self._program = path, format, options, program
+        self._device, self._optimise = device, options.optimise
         self._outputs: list[TensorInfo] = []
 
     @property
@@ -83,9 +91,9 @@ class TorchArtifact:
         """All outputs by name. Raises RuntimeCrash with PyTorch's message and the layer where it is known."""
         import torch
 
-        args = self._arguments(feeds)
+        args = self._arguments(feeds, self._device)
         try:
-            with torch.inference_mode():
+            with torch.inference_mode(), torch_device.settings(self._optimise):
                 made = self._program.outputs(args)
         except Exception as error:  # the runtime may raise anything; each is a result about this model
             shapes = ", ".join(f"{n} {list(v.shape)}" for n, v in feeds.items())
@@ -100,34 +108,41 @@ class TorchArtifact:
 
     @contextlib.contextmanager
     def differently(self) -> Iterator[None]:
-        """While it is entered, `run` uses one thread and none of oneDNN's kernels."""
+        """While it is entered, `run` uses one thread and, unless a level was asked for, is not optimised."""
         import torch
 
-        threads = torch.get_num_threads()
+        threads, usual = torch.get_num_threads(), self._optimise
         torch.set_num_threads(1)
+        self._optimise = usual if self._options.level else False
         try:
-            with torch.backends.mkldnn.flags(enabled=False):
-                yield
+            yield
         finally:
             torch.set_num_threads(threads)
+            self._optimise = usual
 
-    def _arguments(self, feeds: Mapping[str, Array]) -> list[Any]:
+    def _arguments(self, feeds: Mapping[str, Array], device: Any = None) -> list[Any]:
         import torch
 
         names = [i.name for i in self._program.inputs]
         missing = [n for n in names if n not in feeds]
         if missing:
             raise RuntimeCrash(f"{self._path}: input {missing[0]!r} is not fed; the model takes {', '.join(names)}")
-        return [torch.from_numpy(_writable(feeds[n])) for n in names]
+        given = [torch.from_numpy(_writable(feeds[n])) for n in names]
+        return given if device is None or device.type == "cpu" else [t.to(device) for t in given]
 
     def lift(self, folder: Path, example: Mapping[str, Array]) -> Lifted:
         """An ONNX view with native tensor names. Raises LiftError where no exporter can make one."""
         try:
-            return lift(self._program, Path(folder), self._arguments(example), dict(example))
+            return lift(self._on_cpu(), Path(folder), self._arguments(example), dict(example))
         except LiftError:
             raise
         except Exception as error:  # exporters raise anything
             raise LiftError(f"{self._path}: no ONNX view: {_reason(error)}") from error
+
+    def _on_cpu(self) -> Program:
+        """The program as exporters want it."""
+        away = self._device is not None and self._device.type != "cpu"
+        return load(self._path, self._format, self._options) if away else self._program
 
     def write(self, edits: Sequence[Edit], out: Path, lifted: Path) -> Written:
         """Apply the edits natively to a fresh copy and write it to `out`; the artifact in memory stays as it was."""
@@ -135,7 +150,7 @@ class TorchArtifact:
         handle, name = _temporary(out)
         os.close(handle)
         temporary = Path(name)
-        options = replace(self._options, threads=0)
+        options = replace(self._options, threads=0, device="cpu")
         try:
             unsupported = torch_repair.repair(
                 lambda path: load(path, self._format, options), self._path, edits, Path(lifted), temporary
@@ -171,7 +186,7 @@ def _writable(array: Array) -> Array:
 def _array(value: Any) -> Array:
     import torch
 
-    tensor = value.detach()
+    tensor = value.detach().cpu()
     return (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()  # type: ignore[no-any-return]
 
 

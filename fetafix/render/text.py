@@ -42,8 +42,9 @@ def _row(label: str, text: str) -> list[str]:
 
 
 def _models(report: Report, verbose: bool) -> Iterator[str]:
+    apart = len({_runtime(m).get("threads") for m in (report.source, report.target) if m.format}) > 1
     for role, model in (("source", report.source), ("target", report.target)):
-        yield f"  {role:<{_LABEL}}{model.path} ({_facts(model)})"
+        yield f"  {role:<{_LABEL}}{model.path} ({_facts(model, threads=apart)})"
         if verbose:
             yield from _row("", f"SHA-256 {model.sha256}") if model.sha256 else ()
             yield from _row("", f"inputs {_tensors(model.inputs)}; outputs {_tensors(model.outputs)}")
@@ -61,10 +62,17 @@ def _models(report: Report, verbose: bool) -> Iterator[str]:
         yield from _row("skipped", f"{len(s.skipped)}: {'; '.join(shown)}")
 
 
-def _facts(model: ModelInfo) -> str:
+def _facts(model: ModelInfo, threads: bool = False) -> str:
+    """Format, opset, and how its runtime was told to run where that is not as usual."""
     facts = [model.format or "unknown format"]
     facts += [f"{k} {v}" for k, v in model.details.items() if isinstance(v, str | int | float) and k == "opset"]
+    facts += [f"{k} {v}" for k, v in _runtime(model).items() if k != "threads" or threads]
     return ", ".join(facts)
+
+
+def _runtime(model: ModelInfo) -> dict[str, Any]:
+    told = model.details.get("runtime_options", {})
+    return told if isinstance(told, dict) else {}
 
 
 def _tensors(tensors: list[TensorInfo]) -> str:
