@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fetafix.quantisation import Grid
+
 Array = NDArray[Any]
 Dim = int | str | None
 
@@ -128,8 +130,54 @@ class Graph:
         return self.producers[key]
 
     def constant(self, node: Node, slot: int) -> Array | None:
-        """The constant tensor in an input slot, or None where it is omitted or computed."""
-        return self.initializers.get(node.input(slot))
+        """The constant tensor in an input slot, or None where it is omitted or computed; see `value_of`."""
+        return self.value_of(node.input(slot))
+
+    def value_of(self, tensor: str) -> Array | None:
+        """A tensor's value where it is constant: an initializer, or what a DequantizeLinear makes of initializers."""
+        found = self.initializers.get(tensor)
+        if found is not None or tensor not in self._dequantised:
+            return found
+        if tensor not in self._known:
+            self._known[tensor] = self._dequantised[tensor].values(self.initializers[self.producers[tensor].input(0)])
+        return self._known[tensor]
+
+    def fixed(self, tensor: str) -> bool:
+        """Whether a tensor is constant, as it is or quantised."""
+        return tensor in self.initializers or tensor in self._dequantised
+
+    def grid(self, tensor: str) -> Grid | None:
+        """The grid that a constant tensor is stored on; None where it is stored as it is, or is computed."""
+        return self._dequantised.get(tensor)
+
+    @cached_property
+    def _known(self) -> dict[str, Array]:
+        return {}
+
+    @cached_property
+    def _dequantised(self) -> Mapping[str, Grid]:
+        """What DequantizeLinear nodes make of initializers: tensor → grid."""
+        found = {}
+        for node in self.nodes:
+            if node.op == "DequantizeLinear" and node.input(0) in self.initializers:
+                grid = self.grid_of(node)
+                if grid is not None and grid.fits(self.initializers[node.input(0)].shape):
+                    found[node.outputs[0]] = grid
+        return found
+
+    def grid_of(self, node: Node) -> Grid | None:
+        """The grid of a QuantizeLinear or DequantizeLinear; None where it is computed, blocked or no integer's."""
+        scale, zero = self.initializers.get(node.input(1)), self.initializers.get(node.input(2))
+        if scale is None or (zero is None and node.input(2)) or node.attrs.get("block_size"):
+            return None
+        if zero is None:
+            codes = self.initializers.get(node.input(0)) if node.op == "DequantizeLinear" else None
+            zero = np.zeros(scale.shape, np.uint8 if codes is None else codes.dtype)
+        if zero.dtype.kind not in "iu" or scale.size != zero.size:
+            return None
+        axis = node.attrs.get("axis", 1)
+        one = scale.size == 1 and scale.ndim == 0
+        return Grid(scale, zero, None if one or not isinstance(axis, int) else axis, zero.dtype)
 
     def between(self, starts: Iterable[str], ends: Sequence[str]) -> Graph:
         """The sub-graph that computes `ends` from `starts`, which become its inputs.

@@ -101,6 +101,6 @@ def _with_shapes(graph: Graph, aligned: Graph) -> Graph:
 
 def _unrelated(steps: Sequence[Step], target: Graph) -> bool:
     """Whether most weighted layers would have to be copied over: another training run, not a conversion fault."""
-    layers = sum(n.op in WEIGHTED and any(t in target.initializers for t in n.inputs) for n in target.nodes)
+    layers = sum(n.op in WEIGHTED and any(target.fixed(t) for t in n.inputs) for n in target.nodes)
     copied = [s for s in steps if s.remedy is not None and s.remedy.code in _COPIES and s.remedy.before > 0.3]
     return len(copied) >= max(4, layers // 2)

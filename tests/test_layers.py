@@ -29,6 +29,7 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
     ("graph.proto", "graph.evaluate"),
     ("plan", "edit_data", "edits"),
     ("ir", "report", "journal", "config", "files"),
+    ("quantisation",),
     ("errors",),
 )
 RANKS = {part: rank for rank, parts in enumerate(LAYERS) for part in parts}

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fetafix.edits import codes
 from fetafix.edits.surgery import exchanged, find, fresh, prune
 from fetafix.errors import EditError
 from fetafix.ir import Array, Attribute, Dim, Graph, Value
@@ -48,7 +49,8 @@ class SetAttribute:
 class SetInput:
     """Put a constant into a node's input slot (a weight, a bias, a Clip bound); None empties the slot.
 
-    A tensor that other nodes share keeps its value for them.
+    A tensor that other nodes share keeps its value for them. Where the slot reads quantised codes, the value is put on
+    their grid.
     """
 
     node: str
@@ -69,13 +71,16 @@ class SetInput:
             return 2.0
         if old is None or old.shape != self.value.shape:
             return 3.0 + float(np.log2(1 + self.value.size))
-        return 2.0 + float(np.log2(1 + np.count_nonzero(old != self.value)))
+        return 2.0 + float(np.log2(1 + codes.changed(graph, find(graph, self.node).input(self.slot), self.value)))
 
     def apply(self, graph: Graph) -> Graph:
         """The graph with the constant in place, under its old name where nobody else reads that."""
         node = find(graph, self.node)
         if self.value is None:
-            return exchanged(graph, {node.key: node.with_input(self.slot, "")})
+            return codes.without(exchanged(graph, {node.key: node.with_input(self.slot, "")}), node.input(self.slot))
+        quantised = codes.stored(graph, node, self.slot, self.value)
+        if quantised is not None:
+            return quantised
         old = node.input(self.slot)
         own = old in graph.initializers and len(graph.consumers.get(old, ())) == 1 and old not in graph.output_names
         name = old if own else fresh(graph, old or f"{self.node}_in{self.slot}")

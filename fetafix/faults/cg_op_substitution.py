@@ -68,8 +68,8 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
 
 
 def _exchanges(segment: Segment, node: Node, twin: Node) -> Iterator[list[Edit]]:
-    data = [t for t in twin.inputs if t and t not in segment.source.initializers]
-    own = [t for t in node.inputs if t and t not in segment.full.initializers]
+    data = [t for t in twin.inputs if t and not segment.source.fixed(t)]
+    own = [t for t in node.inputs if t and not segment.full.fixed(t)]
     if len(data) != len(own):
         gate = segment.source.producers.get(twin.key)
         if gate is None or len(data) != 2 or twin.op != "Mul" or len(own) != 1:
@@ -89,7 +89,7 @@ def propose(segment: Segment, suspicion: Suspicion) -> Iterator[Sequence[Edit]]:
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
     """One operator becomes its neighbour in the family."""
     able = [n for n in graph.nodes if n.op in _INJECTED and not n.domain and n.input(0)
-            and (n.op not in ("Add", "Mul") or not any(t in graph.initializers for t in n.inputs))]
+            and (n.op not in ("Add", "Mul") or not any(graph.fixed(t) for t in n.inputs))]
     if not able:
         return None
     node = able[int(rng.integers(len(able)))]

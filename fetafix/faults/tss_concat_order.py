@@ -94,7 +94,7 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
         sizes = [None if d is None or axis < 0 else d[axis] for d in dims]
         last = node.key in graph.output_names
         places += [(node, i, j) for i in range(len(sizes)) for j in range(i) if node.inputs[i] != node.inputs[j]
-                   and all(t not in graph.initializers for t in (node.inputs[i], node.inputs[j]))
+                   and all(not graph.fixed(t) for t in (node.inputs[i], node.inputs[j]))
                    and sizes[i] is not None and (sizes[i] == sizes[j] or not last)]
     if not places:
         return None

@@ -54,8 +54,9 @@ def version(graph: Graph, node: Node) -> int:
 
 def shape(graph: Graph, tensor: str) -> tuple[int, ...] | None:
     """The concrete shape of a tensor, or None where a dimension is unknown."""
-    if tensor in graph.initializers:
-        return graph.initializers[tensor].shape
+    known = graph.value_of(tensor)
+    if known is not None:
+        return known.shape
     dims = graph.shapes.get(tensor)
     if dims is None or not all(isinstance(d, int) for d in dims):
         return None

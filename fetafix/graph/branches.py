@@ -38,7 +38,7 @@ def lost(segment: Segment) -> Iterator[Lost]:
 
 def _operand(segment: Segment, node: Node, twin: Node) -> Iterator[Lost]:
     known = {t: w.tensor for t in twin.inputs if (w := twin_of(segment, t, node.key)) is not None}
-    missing = [t for t in twin.inputs if t not in known and t not in segment.source.initializers]
+    missing = [t for t in twin.inputs if t not in known and not segment.source.fixed(t)]
     wrong = [i for i, t in enumerate(node.inputs) if t not in known.values()]
     if len(missing) == len(wrong) == 1:
         made = _computed(segment, missing[0])

@@ -41,7 +41,7 @@ def rows(graph: Graph, node: Node, order: Array) -> list[Edit] | None:
     weight, bias = constant(graph, node, 1), constant(graph, node, 2)
     if node.op == "Add":
         layer = next((graph.producers[t] for t in node.inputs if t in graph.producers), None)
-        slot = next((i for i, t in enumerate(node.inputs) if t in graph.initializers), 1)
+        slot = next((i for i, t in enumerate(node.inputs) if graph.fixed(t)), 1)
         vector = constant(graph, node, slot)
         inner = rows(graph, layer, order) if layer is not None and layer.op == "MatMul" else None
         return None if inner is None or vector is None else [*inner, ed.SetInput(node.key, slot, vector[..., order])]

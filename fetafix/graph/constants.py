@@ -24,8 +24,9 @@ def constant(graph: Graph, node: Node, slot: int) -> Array | None:
 
 def concrete(graph: Graph, tensor: str) -> tuple[int, ...] | None:
     """A tensor's shape where every dimension but the first is a known number; an unknown first one counts as 1."""
-    if tensor in graph.initializers:
-        return graph.initializers[tensor].shape
+    known = graph.value_of(tensor)
+    if known is not None:
+        return known.shape
     declared = next((v.shape for v in graph.inputs if v.name == tensor), None)
     dims = graph.shapes.get(tensor, declared)
     if dims is None:

@@ -174,7 +174,7 @@ def _alone(node: Node, graph: Graph) -> Folded | None:
     if not constants:
         return None
     channels = max(constants[0].shape)
-    made = affine(node, graph, axis, max(rank, 2), channels, 1 if node.input(0) in graph.initializers else 0)
+    made = affine(node, graph, axis, max(rank, 2), channels, 1 if graph.fixed(node.input(0)) else 0)
     return None if made is None else Folded("affine", *made)
 
 

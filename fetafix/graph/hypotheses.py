@@ -133,14 +133,14 @@ class Evidence:
 
     def telling(self, node: Node) -> bool:
         """Whether equality behind this node proves something: it has weights of its own, or joins several tensors."""
-        live = [t for t in dict.fromkeys(node.inputs) if t and t not in self.target.initializers]
+        live = [t for t in dict.fromkeys(node.inputs) if t and not self.target.fixed(t)]
         return len(live) > 1 or bool(self.weights(self.target, node))
 
     def weights(self, graph: Graph, node: Node) -> list[Array]:
         """Fingerprints of a node's weight tensors (floats with more than one value)."""
         key = (id(graph), node.key)
         if key not in self._weights:
-            tensors = [graph.initializers[t] for t in node.inputs if t in graph.initializers]
+            tensors = [w for t in node.inputs if (w := graph.value_of(t)) is not None]
             kept = [w for w in tensors if w.dtype.kind in "fV" or w.dtype.itemsize == 1]
             self._weights[key] = [
                 np.concatenate([[w.size], fingerprint(w)]) for w in kept if w.size > 1 and w.min() != w.max()
@@ -215,7 +215,7 @@ class Evidence:
         if twin is not None:
             same_op = family(node.op) == family(twin.op)
             weights = self.same_weights(node, twin)
-            live = [t for t in node.inputs if t and t not in self.target.initializers]
+            live = [t for t in node.inputs if t and not self.target.fixed(t)]
             reads = bool(live) and all(t in twins and twins[t].source in twin.inputs for t in live)
             score += 1.0 * same_op + 2.5 * (weights and same_op) + regions.alike(target, source)
             structural = same_op and (reads or weights) and source not in used

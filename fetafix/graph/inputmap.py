@@ -102,7 +102,7 @@ def frontier(graph: Graph, name: str, goal: str | None = None) -> str | None:
 def _affine(node: Node, graph: Graph, reached: dict[str, bool]) -> bool:
     data = [t for t in node.inputs if t in reached]
     rest = [t for t in node.inputs if t and t not in reached]
-    if node.op not in _AFFINE or any(t not in graph.initializers for t in rest) or node.attrs.get("training_mode"):
+    if node.op not in _AFFINE or any(not graph.fixed(t) for t in rest) or node.attrs.get("training_mode"):
         return False
     return len(data) == 1 and (node.op != "Div" or node.inputs[0] == data[0])
 

@@ -210,7 +210,8 @@ def _retuned(graph: Graph, steps: list[Step], i: int, wanted: Step, start: Step)
         turned = Step(node, step.order, step.gain, step.bias, step.axes, perm, step.axis)
         return turned, ed.SetAttribute(node.key, "perm", perm)
     scales = node.op in ("Mul", "Div", "Add") or (node.op == "Sub" and step.slot == 0)
-    if not scales or node.input(1 - step.slot) not in graph.initializers:
+    old = graph.constant(node, 1 - step.slot)
+    if not scales or old is None:
         return None, None
     # in the channels of step i: wanted.gain = behind.gain · g · before.gain,
     # wanted.bias = behind.gain · (g · before.bias + b) + behind.bias
@@ -222,7 +223,6 @@ def _retuned(graph: Graph, steps: list[Step], i: int, wanted: Step, start: Step)
     else:
         gain, bias = step.gain, (total_bias - tail_bias) / tail_gain - step.gain * before.bias
         value = bias if node.op == "Add" else -bias
-    old = graph.initializers[node.input(1 - step.slot)]
     new = Step(node, step.order, gain, bias, step.axes, step.relative, step.axis, step.slot)
     return new, ed.SetInput(node.key, 1 - step.slot, _shaped(value, old, step.axis, len(step.axes)))
 

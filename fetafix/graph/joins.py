@@ -17,17 +17,17 @@ JOINS = frozenset({"Add", "Mul", "Sub", "Sum", "Max", "Min", "Concat"})
 
 def joins(graph: Graph) -> list[Node]:
     """Nodes that bring several computed tensors together."""
-    return [n for n in graph.nodes if n.op in JOINS and sum(t not in graph.initializers for t in n.inputs if t) > 1]
+    return [n for n in graph.nodes if n.op in JOINS and sum(not graph.fixed(t) for t in n.inputs if t) > 1]
 
 
 def rewirings(segment: Segment, node: Node, twin: Node) -> Iterator[tuple[list[Edit], str, str]]:
     """Single operands of a join replaced by the twins of what the source's join reads."""
     if len(node.inputs) != len(twin.inputs):
         return
-    wanted = [twin_of(segment, t, node.key) for t in twin.inputs if t not in segment.source.initializers]
+    wanted = [twin_of(segment, t, node.key) for t in twin.inputs if not segment.source.fixed(t)]
     names = {w.tensor for w in wanted if w is not None}
     for slot, old in enumerate(node.inputs):
-        if old in names or old in segment.full.initializers:
+        if old in names or segment.full.fixed(old):
             continue
         for new in sorted(names - set(node.inputs)):
             if _derived(segment.target, old, new):
@@ -39,7 +39,7 @@ def _derived(graph: Graph, tensor: str, start: str) -> bool:
     """Whether a tensor is computed from another alone, by nodes in a row."""
     maker = graph.producers.get(tensor)
     while maker is not None and tensor != start:
-        data = [t for t in maker.inputs if t and t not in graph.initializers]
+        data = [t for t in maker.inputs if t and not graph.fixed(t)]
         if len(data) != 1:
             return False
         tensor = data[0]
@@ -51,7 +51,7 @@ def insertions(segment: Segment, twin: Node) -> Iterator[list[Edit]]:
     """The join behind each of its operands' twins, and where an operand has none behind what makes the goal."""
     like = next((a.target for a in segment.anchors if a.source in twin.inputs), None)
     known = {t: w for t in twin.inputs if (w := twin_of(segment, t, like)) is not None}
-    if len(known) < len([t for t in twin.inputs if t not in segment.source.initializers]):
+    if len(known) < len([t for t in twin.inputs if not segment.source.fixed(t)]):
         lost = [t for t in twin.inputs if t not in known]
         if len(lost) != 1 or twin.key != segment.goal.source:
             return

@@ -237,8 +237,8 @@ def _bias_for(node: Node, bias: Array, graph: Graph) -> Edit:
     add = Node("Add", ("product", "bias"), (node.key,), name=f"{node.label}_bias")
     single = np.dtype(np.float32)
     weights = {t: graph.initializers[t] for t in node.inputs if t in graph.initializers}
-    fragment = Graph((inner, add), {**weights, "bias": bias}, (Value(node.input(0), single),),
-                     (Value(node.key, single),), graph.opset)
+    free = tuple(Value(t, single) for t in node.inputs if t and t not in weights)
+    fragment = Graph((inner, add), {**weights, "bias": bias}, free, (Value(node.key, single),), graph.opset)
     return ReplaceSegment(node.key, fragment)
 
 

@@ -61,7 +61,7 @@ def _twin(
 
 
 def _live(node: Node, graph: Graph) -> list[str]:
-    return [t for t in node.inputs if t and t not in graph.initializers]
+    return [t for t in node.inputs if t and not graph.fixed(t)]
 
 
 def _reads(node: Node, graph: Graph, known: Mapping[str, str]) -> list[str] | None:
@@ -71,4 +71,4 @@ def _reads(node: Node, graph: Graph, known: Mapping[str, str]) -> list[str] | No
 
 
 def _arity(node: Node, graph: Graph) -> int:
-    return sum(t in graph.initializers for t in node.inputs if t)
+    return sum(graph.fixed(t) for t in node.inputs if t)

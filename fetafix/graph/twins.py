@@ -47,7 +47,7 @@ def _weights(segment: Segment) -> dict[str, Array]:
     found = {}
     for side, graph in (("t", segment.target), ("s", segment.source)):
         for node in graph.nodes:
-            weight = next((graph.initializers[t] for t in node.inputs[1:] if t in graph.initializers), None)
+            weight = next((w for t in node.inputs[1:] if (w := graph.value_of(t)) is not None), None)
             if weight is not None:
                 found[f"{side}:{node.key}"] = moments(weight)
     return found
