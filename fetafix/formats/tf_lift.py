@@ -59,7 +59,7 @@ def freeze(function: Any) -> Any:
     try:
         frozen = convert_variables_to_constants_v2(function, lower_control_flow=False, aggressive_inlining=True)
     except Exception as error:  # whatever stops it, there is no graph to convert
-        raise LiftError(f"its variables cannot be frozen: {_short(error)}") from error
+        raise LiftError(f"its variables cannot be frozen: {short(error)}") from error
     return frozen.graph.as_graph_def(add_shapes=True)
 
 
@@ -76,7 +76,7 @@ def convert(
 ) -> tuple[onnx.ModelProto, tuple[str, ...]]:
     """tf2onnx's conversion of a frozen GraphDef, and notes about it. Raises LiftError."""
     problems: list[str] = []
-    with _quiet():
+    with quiet():
         for prepared, note in ((_plain, ""), (_grappled, "grappler folded constants first")):
             try:
                 model = _converted(prepared(graph_def, inputs, outputs), inputs)
@@ -84,7 +84,7 @@ def convert(
             except LiftError as error:
                 problems.append(str(error))
             except Exception as error:  # tf2onnx and grappler raise anything
-                problems.append(f"tf2onnx cannot convert it: {_short(error)}")
+                problems.append(f"tf2onnx cannot convert it: {short(error)}")
     raise LiftError("; ".join(dict.fromkeys(problems)))
 
 
@@ -161,15 +161,15 @@ def _converted(prepared: tuple[Any, dict[str, str]], inputs: Mapping[str, str]) 
         tf.import_graph_def(graph_def, name="")
         made = process_tf_graph(graph, opset=OPSET, input_names=list(inputs.values()), output_names=list(ends.values()),
                                 tensors_to_rename=renamed, continue_on_error=False)
-        made = optimize_graph(made, catch_errors=True, optimizers=_optimizers())
+        made = optimize_graph(made, catch_errors=True, optimizers=optimizers())
         model: onnx.ModelProto = made.make_model("lifted")
-    unknown = _unknown(model.graph)
+    unknown = unknown(model.graph)
     if unknown:
         raise LiftError(f"tf2onnx does not know the operator(s) {', '.join(sorted(unknown))}")
     return model
 
 
-def _optimizers() -> dict[str, Any]:
+def optimizers() -> dict[str, Any]:
     """tf2onnx's optimizers without those parts that fuse layers."""
     from tf2onnx.optimizer import _get_optimizers, back_to_back_optimizer, transpose_optimizer
 
@@ -205,7 +205,7 @@ def _optimizers() -> dict[str, Any]:
     return kept
 
 
-def _unknown(graph: onnx.GraphProto) -> set[str]:
+def unknown(graph: onnx.GraphProto) -> set[str]:
     """Operators that ONNX does not have: what tf2onnx could not convert it leaves as it was."""
     found: set[str] = set()
     for node in graph.node:
@@ -213,12 +213,12 @@ def _unknown(graph: onnx.GraphProto) -> set[str]:
             found.add(node.op_type)
         for attribute in node.attribute:
             for body in (attribute.g, *attribute.graphs):
-                found |= _unknown(body)
+                found |= unknown(body)
     return found
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """tf2onnx logs what it tries; what it cannot do is raised or seen in the result."""
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
@@ -230,6 +230,6 @@ def _quiet() -> Iterator[None]:
         logging.disable(disabled)
 
 
-def _short(error: BaseException) -> str:
+def short(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"

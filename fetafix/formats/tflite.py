@@ -88,7 +88,7 @@ class TfliteModel:
         """An ONNX view with the float interface. Raises LiftError where the converter cannot make one."""
         from fetafix.formats.tflite_lift import lift
 
-        return lift(self.file, self._ports, Path(folder))
+        return lift(self.file, self._ports, Path(folder), example)
 
     def write(self, edits: Sequence[Edit], out: Path, lifted: Path) -> Written:
         """Apply the edits to a copy of the flatbuffer. Raises OutputError where `out` cannot be written."""
