@@ -163,9 +163,9 @@ def _converted(prepared: tuple[Any, dict[str, str]], inputs: Mapping[str, str]) 
                                 tensors_to_rename=renamed, continue_on_error=False)
         made = optimize_graph(made, catch_errors=True, optimizers=optimizers())
         model: onnx.ModelProto = made.make_model("lifted")
-    unknown = unknown(model.graph)
-    if unknown:
-        raise LiftError(f"tf2onnx does not know the operator(s) {', '.join(sorted(unknown))}")
+    strange = unknown(model.graph)
+    if strange:
+        raise LiftError(f"tf2onnx does not know the operator(s) {', '.join(sorted(strange))}")
     return model
 
 
@@ -231,5 +231,6 @@ def quiet() -> Iterator[None]:
 
 
 def short(error: BaseException) -> str:
+    """An error's class and the first line of its message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"

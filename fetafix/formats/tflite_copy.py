@@ -53,7 +53,7 @@ def renamed(graph: SubGraph) -> dict[int, str]:
 def unpack(file: TfliteFile) -> Any:
     """The file as a ModelT. Raises LiftError where weights stand behind the flatbuffer (files beyond 2 GB)."""
     if any(b.apart for b in file.buffers):
-        raise LiftError(f"{file.path}: its weights stand behind the flatbuffer; files of this size cannot be copied yet")
+        raise LiftError(f"{file.path}: its weights stand behind the flatbuffer, and such files cannot be copied yet")
     return schema().ModelT.InitFromPackedBuf(bytearray(file.data), 0)
 
 

@@ -88,8 +88,8 @@ def _notes(file: TfliteFile, chosen: Ports) -> tuple[str, ...]:
     if not hybrid:
         return ()
     return (
-        f"{len(hybrid)} operators have integer weights and real activations (dynamic-range quantisation): LiteRT rounds "
-        "their activations to 8 bit as it runs, the ONNX view does not",
+        f"{len(hybrid)} operators have integer weights and real activations (dynamic-range quantisation): LiteRT "
+        "rounds their activations to 8 bit as it runs, the ONNX view does not",
     )
 
 

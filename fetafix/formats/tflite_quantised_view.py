@@ -47,8 +47,8 @@ def _output(graph: Any, port: Port) -> tuple[str, str]:
                 node.output[i] = codes
     declared = next(o for o in graph.output if o.name == port.name)
     declared.type.tensor_type.elem_type = TensorProto.FLOAT
-    node = helper.make_node("DequantizeLinear", [codes, *_constants(graph, port)], [port.name], name=f"{port.name}_real")
-    graph.node.append(node)
+    constants = _constants(graph, port)
+    graph.node.append(helper.make_node("DequantizeLinear", [codes, *constants], [port.name], name=f"{port.name}_real"))
     return port.name, f"{port.name} (output)"
 
 
