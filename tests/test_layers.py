@@ -16,10 +16,10 @@ import pytest
 import fetafix
 
 LAYERS = (  # from top to bottom; a part may import its own layer and those below it
-    ("__main__", "demo", "bench"),
-    ("cli",),
+    ("__main__",),
+    ("cli", "demo", "bench"),
     ("render",),
-    ("api", "operation", "inject"),
+    ("api", "operation", "inject", "convert"),
     ("session", "repair", "localize", "treat", "heal", "findings", "judging", "drawing", "probing",
      "workbench", "options", "outputs", "preparation", "offer", "planning"),
     ("faults",),
@@ -75,7 +75,7 @@ def test_fault_types_know_no_format_and_not_each_other() -> None:
 
 
 @pytest.mark.parametrize(("package", "allowed"), [
-    *((framework, {"formats", "demo", "bench"}) for framework in sorted(FRAMEWORKS)),
+    *((framework, {"formats", "convert", "demo", "bench"}) for framework in sorted(FRAMEWORKS)),
     ("click", {"cli"}), ("rich", {"cli"}), ("yaml", {"config"}), ("sklearn", {"demo"}),
     ("pickle", {"formats", "channel", "parallel", "worker"}),
 ])
@@ -108,7 +108,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert loaded("import fetafix") & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", ["check", "localize", "repair", "faults", "inject"])
+@pytest.mark.parametrize("command", ["check", "localize", "repair", "convert", "faults", "inject"])
 def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     code = f"from fetafix.cli import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass"
     assert loaded(code) & HEAVY == set()
