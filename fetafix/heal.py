@@ -128,7 +128,10 @@ def _try(
         cost = _edits.cost(graph, flat)
     except FetafixError:
         return None
-    error = site.trial(flat) if isinstance(site, Segment) else _interface_trial(site, flat)
+    if isinstance(site, Segment):
+        after = site.after(flat)
+        return Remedy(steps, site.error, after.error, cost, after.healed(after.error))
+    error = _interface_trial(site, flat)
     return Remedy(steps, site.error, error, cost, site.healed(error))
 
 

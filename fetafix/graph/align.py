@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType, TracebackType
@@ -12,8 +12,9 @@ import numpy as np
 from fetafix.errors import RuntimeCrash
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.fingerprint import Index, relate
-from fetafix.graph.forcing import Twin, exact_tolerance
+from fetafix.graph.forcing import NO_SLACK, Slack, Twin, exact_tolerance
 from fetafix.graph.hypotheses import CHANNEL_MOVES
+from fetafix.graph.rounding import Rounding, Signature, allowance, distance, explained, quantised, signatures
 from fetafix.graph.segment import Anchor, Layout, Segment, relative_error
 from fetafix.graph.store import ActivationStore
 from fetafix.graph.walk import Guilty, Walk
@@ -47,8 +48,10 @@ class Aligner:
         shapes: dict[str, tuple[int | str | None, ...]] = dict(source.shapes)
         for name, value in feeds.items():
             self._keep(name, value, shapes)
+        self._coded = quantised(source)
         for node in source.nodes:
-            self._run_node(source, node.key, shapes)
+            if not source.fixed(node.key):
+                self._run_node(source, node.key, shapes)
         self.source = replace(source, shapes=MappingProxyType(shapes))
 
     def __enter__(self) -> Aligner:
@@ -66,7 +69,7 @@ class Aligner:
 
     def _run_node(self, source: Graph, key: str, shapes: dict[str, tuple[int | str | None, ...]]) -> None:
         node = source.producers[key]
-        fixed = {t: source.initializers[t] for t in node.reads if t in source.initializers}
+        fixed = {t: c for t in node.reads if (c := source.value_of(t)) is not None}
         feeds = {t: self.values[t] for t in node.reads if t not in fixed}
         outs = [o for o in node.outputs if o]
         single = Graph((node,), fixed, (), (), source.opset)
@@ -98,9 +101,41 @@ class Aligner:
             twins[pair.target] = Twin(pair.source, pair.layout, shape, dtype)
             feeds[pair.target] = relate(value, pair.layout, shape).astype(dtype, copy=False)
         bound = {t: s for t, s in outputs.items() if s in self.values}
-        walk = Walk(self.source, target, self.values, self.index, self.evaluator, bound)
+        slack = self._slack(target)
+        walk = Walk(self.source, target, self.values, self.index, self.evaluator, bound, slack)
         walk.run(feeds, twins)
-        return Alignment(self, target, walk, feeds)
+        return Alignment(self, target, walk, feeds, slack)
+
+    def _slack(self, target: Graph) -> Slack:
+        """What rounding explains between the source and a target: nothing where both are stored in floats."""
+        coded = quantised(target)
+        if not coded and not self._coded:
+            return NO_SLACK
+        source = self.source
+        shared = (signatures(source) & signatures(target)) if coded and self._coded else frozenset[Signature]()
+        if not self._coded:
+            return Slack(shared)
+        skipped = frozenset[str]() if coded else frozenset(
+            t for n in source.nodes for t in n.outputs
+            if (readers := source.consumers.get(t)) and all(r.op == "QuantizeLinear" for r, _ in readers))
+        return Slack(shared, self._source_rounding(shared, skipped), skipped)
+
+    def _source_rounding(self, shared: frozenset[Signature], skipped: frozenset[str]) -> dict[str, float]:
+        """What rounding explains of each source tensor, computed from tensors that a target's may stand for."""
+        rounding = Rounding(self.source, self.evaluator.run, shared)
+        found, shaken = dict[str, float](), dict[str, Array]()
+        for node in self.source.nodes:
+            if self.source.fixed(node.key):
+                continue
+            feeds = {t: self.values[t] for t in node.reads if t in self.values}
+            made = {o: self.values[o] for o in node.outputs if o in self.values}
+            again = rounding.step(node, feeds, {t: shaken[t] for t in feeds if t in shaken}, made, self.values.get)
+            for name, value in again.items():
+                if value.dtype.kind != "f" or name in skipped:
+                    shaken[name] = value
+                elif off := distance(value, made[name]):
+                    found[name] = off
+        return found
 
 
 def _turned(layout: Layout) -> bool:
@@ -111,8 +146,10 @@ def _turned(layout: Layout) -> bool:
 class Alignment:
     """A walked target: its twins and what is guilty."""
 
-    def __init__(self, aligner: Aligner, target: Graph, walk: Walk, inputs: Mapping[str, Array]) -> None:
-        self._aligner, self._walk, self._inputs = aligner, walk, inputs
+    def __init__(
+        self, aligner: Aligner, target: Graph, walk: Walk, inputs: Mapping[str, Array], slack: Slack = NO_SLACK
+    ) -> None:
+        self._aligner, self._walk, self._inputs, self._slack = aligner, walk, inputs, slack
         shapes = dict(target.shapes)
         shapes.update({t: w.shape for t, w in walk.state.twins.items()})
         shapes.update({t: v.shape for t, v in walk.state.values.items()})
@@ -146,6 +183,8 @@ class Alignment:
         error = float("inf") if guilty.actual is None else relative_error(guilty.actual, expected)
         source_feeds = {n: values[n] for n in source.input_names if n in values}
         names = {v.name for v in self.target.inputs}
+        floor = max(exact_tolerance(expected.dtype), self._noise(source, source_feeds, guilty.source))
+        allowed = self._allowed(floor, source, source_feeds, guilty)
         return Segment(
             target=target,
             source=source,
@@ -156,14 +195,29 @@ class Alignment:
             expected=expected,
             actual=guilty.actual,
             error=error,
-            tolerance=max(exact_tolerance(expected.dtype), self._noise(source, source_feeds, guilty.source)),
+            tolerance=floor if allowed is None else allowed(target, feeds),
             full=self.target,
             run=self._aligner.evaluator.run,
             failure=guilty.failure,
             at_input=bool(names & set(target.input_names)),
             at_output=guilty.target in self.target.output_names,
             pairs=MappingProxyType({t: w.source for t, w in before.items()}),
+            allowed=allowed,
         )
+
+    def _allowed(
+        self, floor: float, source: Graph, source_feeds: Mapping[str, Array], guilty: Guilty
+    ) -> Callable[[Graph, Mapping[str, Array]], float] | None:
+        """The tolerance of a version of a segment's target, where one of the models is quantised."""
+        if self._slack is NO_SLACK:
+            return None
+        run, shared = self._aligner.evaluator.run, self._slack.shared
+        theirs = explained(source, source_feeds, guilty.source, run, shared) if source.nodes else 0.0
+
+        def tolerance(piece: Graph, feeds: Mapping[str, Array]) -> float:
+            return max(floor, allowance(theirs, explained(piece, feeds, guilty.target, run, shared)))
+
+        return tolerance
 
     def _straight(self, before: Mapping[str, Twin], goal: str) -> Mapping[str, Twin]:
         """The anchors without those right before a segment that a Transpose turned in a way no layout does.

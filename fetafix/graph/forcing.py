@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
@@ -11,12 +12,15 @@ from fetafix.errors import RuntimeCrash
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.fingerprint import Index, Match, compare, relate
 from fetafix.graph.hypotheses import Evidence
+from fetafix.graph.rounding import Rounding, Signature, allowance, distance
 from fetafix.graph.segment import Layout
 from fetafix.graph.store import ActivationStore
 from fetafix.ir import Array, Graph, Node
 
 _EXACT = {"f2": 4e-3, "V2": 3e-2}
 _EXACT_FLOAT = 1e-5
+_FAR = 2.0  # fingerprints may be that far apart where extremes are rounded or saturate; the nearest are compared
+_NEARLY = 1.25
 
 
 def exact_tolerance(dtype: np.dtype[np.generic]) -> float:
@@ -26,19 +30,43 @@ def exact_tolerance(dtype: np.dtype[np.generic]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Twin:
-    """A target tensor's counterpart: a source tensor in a layout."""
+    """A target tensor's counterpart: a source tensor in a layout.
+
+    error, explained: relative L2, where it was recognised by value: how far it is off, and what rounding explains.
+    """
 
     source: str
     layout: Layout
     shape: tuple[int, ...]
     dtype: np.dtype[np.generic]
+    error: float = 0.0
+    explained: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Slack:
+    """What the walk knows of rounding: grids that both models share, and the source's own explained errors.
+
+    skipped: source tensors that no target tensor may stand for: what a quantised source rounds next.
+    """
+
+    shared: frozenset[Signature] = frozenset()
+    source: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    skipped: frozenset[str] = frozenset()
+
+
+NO_SLACK = Slack()
 
 
 @dataclass(slots=True)
 class State:
-    """What the walk knows so far. A tensor with a twin keeps no value: the source's activation is its value."""
+    """What the walk knows so far. A tensor with a twin keeps no value: the source's activation is its value.
+
+    shaken: of tensors without a twin, what they might be as well by rounding (see `rounding`).
+    """
 
     values: dict[str, Array] = field(default_factory=dict)
+    shaken: dict[str, Array] = field(default_factory=dict)
     twins: dict[str, Twin] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     open: dict[str, None] = field(default_factory=dict)
@@ -50,16 +78,21 @@ class Forcing:
 
     def __init__(
         self, target: Graph, values: ActivationStore, index: Index, evaluator: Evaluator, evidence: Evidence,
-        outputs: Mapping[str, str],
+        outputs: Mapping[str, str], slack: Slack = NO_SLACK,
     ) -> None:
         self.target, self.values, self.index = target, values, index
         self.evaluator, self.evidence, self.outputs = evaluator, evidence, outputs
+        self.slack = slack
+        self.rounding = Rounding(target, evaluator.run, slack.shared)
 
     def step(self, node: Node, state: State, overlay: State | None = None) -> list[str]:
         """Compute a node from the values known; returns outputs that matched by value."""
         into = overlay or state
         into.done.add(node.key)
+        if self.target.fixed(node.key):
+            return []
         values, why = self._compute(node, state, overlay)
+        shaken = self._shaken(node, values or {}, state, overlay) if self.rounding.active else {}
         matched = []
         for out in (o for o in node.outputs if o):
             if values is None:
@@ -67,12 +100,16 @@ class Forcing:
                 into.open[out] = None
                 continue
             value = values[out]
-            match = self._match(out, value, state)
+            explained = distance(shaken.get(out), value)
+            match = self._match(out, value, state, explained)
             if match is not None:
                 matched.append(out)
-                into.twins[out] = Twin(match.source, match.layout, value.shape, value.dtype)
+                by = float(np.hypot(explained, self.slack.source.get(match.source, 0.0)))
+                into.twins[out] = Twin(match.source, match.layout, value.shape, value.dtype, match.error, by)
                 continue
             into.values[out] = value
+            if out in shaken:
+                into.shaken[out] = shaken[out]
             below = any(t in state.open or (overlay and t in overlay.open) for t in node.reads)
             if below or (value.dtype.kind in "fV" and value.size > 1):
                 into.open[out] = None
@@ -94,7 +131,7 @@ class Forcing:
 
     def _compute(self, node: Node, state: State, overlay: State | None) -> tuple[dict[str, Array] | None, str]:
         feeds: dict[str, Array] = {}
-        fixed = {t: self.target.initializers[t] for t in node.reads if t in self.target.initializers}
+        fixed = {t: c for t in node.reads if (c := self.target.value_of(t)) is not None}
         for tensor in node.reads:
             if tensor not in fixed:
                 value = self.value(tensor, state, overlay)
@@ -108,25 +145,60 @@ class Forcing:
         except RuntimeCrash as error:
             return None, str(error)
 
+    def _shaken(
+        self, node: Node, made: Mapping[str, Array], state: State, overlay: State | None
+    ) -> dict[str, Array]:
+        """What a node's outputs might be as well, since what it reads and its constants are rounded."""
+        if not made:
+            return {}
+        feeds, shaken = {}, {}
+        for tensor in node.reads:
+            value = None if self.target.fixed(tensor) else self.value(tensor, state, overlay)
+            if value is not None:
+                feeds[tensor] = value
+                again = self._held(tensor, state, overlay)
+                if again is not None:
+                    shaken[tensor] = again
+        return self.rounding.step(node, feeds, shaken, made, lambda t: self.value(t, state, overlay))
+
+    def _held(self, tensor: str, state: State, overlay: State | None) -> Array | None:
+        """The second value of a tensor; None where it has a twin, since rounding starts anew there."""
+        for layer in (overlay, state):
+            if layer is not None and (tensor in layer.twins or tensor in layer.values):
+                return layer.shaken.get(tensor)
+        return None
+
     def forced(self, source: str, layout: Layout, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
         """The source's activation as the target holds it."""
         return relate(self.values[source], layout, shape).astype(dtype, copy=False)
 
-    def _match(self, name: str, value: Array, state: State) -> Match | None:
-        """The source tensor that equals a computed value, if any; a bound graph output only counts with its twin."""
+    def _match(self, name: str, value: Array, state: State, explained: float = 0.0) -> Match | None:
+        """The source tensor that equals a computed value, if any; a bound graph output only counts with its twin.
+
+        explained: the error that rounding in the target explains. Of several source tensors within reach the nearest
+        counts, and where all are equal the one whose producer is most alike.
+        """
         if value.size < 2 and name not in self.outputs:
             return None
-        tolerance = exact_tolerance(value.dtype)
+        exact = exact_tolerance(value.dtype)
+        rounded = bool(explained or self.slack.source)
         if name in self.outputs:
             candidates: Iterable[str] = [self.outputs[name]]
         else:
-            candidates = self.index.near(value, max(20 * tolerance, 1e-3))
+            candidates = self.index.near(value, _FAR if rounded else max(20 * exact, 1e-3))
         found = [
             Match(source, layout, error)
-            for source in candidates
-            for layout, error in compare(value, self.values[source], tolerance)
+            for source in candidates if source not in self.slack.skipped or name in self.outputs
+            for layout, error in compare(value, self.values[source], self._tolerance(exact, explained, source))
         ]
         if not found:
             return None
+        if rounded:
+            nearest = _NEARLY * min(m.error for m in found)
+            found = [m for m in found if m.error <= max(nearest, exact)]
         producer = self.target.producers.get(name)
         return min(found, key=lambda m: self.evidence.unlike(producer, m.source, state.twins))
+
+    def _tolerance(self, exact: float, explained: float, source: str) -> float:
+        by = self.slack.source.get(source, 0.0)
+        return max(exact, allowance(explained, by)) if explained or by else exact

@@ -57,6 +57,7 @@ class Segment:
     error: relative L2 error of actual against expected (inf where it cannot run); tolerance: the local noise floor.
     at_input: the segment reads a graph input of the target. at_output: its goal is a graph output of the target.
     full: the whole canonical target graph, for edits that look beyond the segment.
+    allowed: of quantised models, the error that a version of the target's sub-graph may have by rounding on `feeds`.
     """
 
     target: Graph
@@ -75,6 +76,7 @@ class Segment:
     at_input: bool = False
     at_output: bool = False
     pairs: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    allowed: Callable[[Graph, Mapping[str, Array]], float] | None = None
 
     @cached_property
     def node(self) -> Node:
@@ -101,7 +103,8 @@ class Segment:
         except FetafixError as error:
             return replace(self, actual=None, error=float("inf"), failure=str(error))
         found = relative_error(value, self.expected)
-        return replace(self, target=piece, full=full, actual=value, error=found, failure="")
+        noise = self._rounding(piece)
+        return replace(self, target=piece, full=full, actual=value, error=found, failure="", tolerance=noise)
 
     def _cut(self, graph: Graph) -> Graph:
         """The graph with the segment's feeds as inputs, without the nodes that make them."""
@@ -118,7 +121,12 @@ class Segment:
         except FetafixError as error:
             return replace(self, target=piece, full=graph, actual=None, error=float("inf"), failure=str(error))
         found = relative_error(value, self.expected)
-        return replace(self, target=piece, full=graph, actual=value, error=found, failure="")
+        noise = self._rounding(piece)
+        return replace(self, target=piece, full=graph, actual=value, error=found, failure="", tolerance=noise)
+
+    def _rounding(self, piece: Graph) -> float:
+        """The tolerance for another version of the segment: what rounding there explains."""
+        return self.tolerance if self.allowed is None else self.allowed(piece, self.feeds)
 
     def healed(self, error: float) -> bool:
         """Whether an error is within the segment's own noise."""

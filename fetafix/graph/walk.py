@@ -17,7 +17,7 @@ import numpy as np
 
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.fingerprint import Index
-from fetafix.graph.forcing import Forcing, State, Twin
+from fetafix.graph.forcing import NO_SLACK, Forcing, Slack, State, Twin
 from fetafix.graph.hypotheses import Evidence, Hypothesis
 from fetafix.graph.refine import pairs
 from fetafix.graph.segment import Layout
@@ -56,13 +56,14 @@ class Walk:
         index: Index,
         evaluator: Evaluator,
         outputs: Mapping[str, str],
+        slack: Slack = NO_SLACK,
     ) -> None:
         self.source, self.target, self.outputs = source, target, outputs
         self.source_values = source_values
         self.state = State()
         self.guilty: list[Guilty] = []
         self.evidence = Evidence(source, target, source_values, index)
-        self.forcing = Forcing(target, source_values, index, evaluator, self.evidence, outputs)
+        self.forcing = Forcing(target, source_values, index, evaluator, self.evidence, outputs, slack)
         self._examined: set[str] = set()
         self._at = {o: i for i, n in enumerate(target.nodes) for o in n.outputs if o}
 
@@ -92,6 +93,7 @@ class Walk:
         for tensor in self.state.open.keys() - set(frontier):
             del self.state.open[tensor]
             self.state.values.pop(tensor, None)
+            self.state.shaken.pop(tensor, None)
         return frontier
 
     def _needed(self, tensor: str, memo: dict[str, bool]) -> bool:
@@ -216,11 +218,12 @@ class Walk:
         for node in self._downstream(name):
             state.done.discard(node.key)
             for out in node.outputs:
-                for table in (state.open, state.values, state.twins, state.failures):
+                for table in (state.open, state.values, state.shaken, state.twins, state.failures):
                     table.pop(out, None)
-        for table in (state.open, state.values, state.failures):
+        for table in (state.open, state.values, state.shaken, state.failures):
             table.pop(name, None)
         state.values.update(overlay.values)
+        state.shaken.update(overlay.shaken)
         state.twins.update(overlay.twins)
         state.failures.update(overlay.failures)
         state.open.update(overlay.open)
