@@ -27,7 +27,6 @@ from fetafix.edits import Edit, SetInput
 from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.parameters import Parameter, differing
 from fetafix.graph.segment import Segment
-from fetafix.graph.weights import NOISE
 from fetafix.ir import Array, Graph
 
 CODE = "st-storage"
@@ -39,7 +38,7 @@ def _damaged(p: Parameter) -> Array:
     """Which elements are off, flat (bool)."""
     value, reference = np.asarray(p.value, np.float64).ravel(), np.asarray(p.reference, np.float64).ravel()
     with np.errstate(invalid="ignore"):
-        fine = np.abs(value - reference) <= NOISE * float(np.max(np.abs(reference), initial=0.0))
+        fine = np.abs(value - reference) <= p.noise * float(np.max(np.abs(reference), initial=0.0))
     return ~fine
 
 

@@ -65,8 +65,8 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
         transposed = parameter.node.op == "Gemm" and bool(parameter.node.attrs.get("transB"))
         matrix, own = (t.T if transposed else t for t in (parameter.reference, parameter.value))
         order = _input_order(segment, pair)
-        held = None if order is None or close(own, matrix[order]) else next(
-            (h for h in _orders(len(own), segment) if close(own, matrix[h[1]])), None)
+        held = None if order is None or close(own, matrix[order], parameter.noise) else next(
+            (h for h in _orders(len(own), segment) if close(own, matrix[h[1]], parameter.noise)), None)
         if held is not None:
             value = own[np.argsort(held[1])][order]
             yield Suspicion(CODE, parameter.node.key, parameter.twin.key, 0.98, {"rows": list(held[0])},

@@ -38,7 +38,8 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
     """Square matrices that equal the source's transposed."""
     for p in differing(segment, WEIGHT):
         w = p.value
-        if p.node.op not in _OPS or w is None or w.ndim != 2 or w.shape[0] != w.shape[1] or not close(w.T, p.reference):
+        square = w is not None and w.ndim == 2 and w.shape[0] == w.shape[1]
+        if p.node.op not in _OPS or w is None or not square or not close(w.T, p.reference, p.noise):
             continue
         flags = [bool(n.attrs.get("transB")) for n in (p.node, p.twin)]
         yield Suspicion(CODE, p.node.key, p.twin.key, 0.97, {"transB": flags[0], "source_transB": flags[1]},

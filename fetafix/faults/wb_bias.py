@@ -42,7 +42,7 @@ def _how(p: Parameter) -> tuple[str, float]:
         return "is zero", 0.95
     if not np.any(p.reference):
         return "was added", 0.9
-    found = permutation(p.value, p.reference)
+    found = permutation(p.value, p.reference, p.noise)
     return (f"is misordered ({found.kind}: {found.detail})", 0.95) if found else ("has other values", 0.6)
 
 

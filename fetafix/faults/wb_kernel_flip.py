@@ -43,7 +43,7 @@ def _flipped(p: Parameter) -> tuple[int, ...] | None:
     """The spatial axes along which the target's kernel is reversed."""
     if p.value is None or p.value.ndim < 3 or p.node.op not in _CONVOLUTIONS:
         return None
-    return next((a for a in _axes(p.value.ndim) if close(np.flip(p.value, a), p.reference)), None)
+    return next((a for a in _axes(p.value.ndim) if close(np.flip(p.value, a), p.reference, p.noise)), None)
 
 
 def detect(segment: Segment) -> Iterator[Suspicion]:

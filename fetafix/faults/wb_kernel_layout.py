@@ -41,7 +41,7 @@ def _order(p: Parameter) -> Reorder | None:
     """How the target's weight is ordered, unless a more specific fault type names that."""
     if p.value is None or p.value.ndim < 2:
         return None
-    found = permutation(p.value, p.reference)
+    found = permutation(p.value, p.reference, p.noise)
     if found is None or (p.value.ndim == 2 and found.kind == "axes"):
         return None
     spatial_flip = found.kind == "flip" and found.axes and min(found.axes) >= 2

@@ -14,6 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from fetafix.graph.fingerprint import Index, distance, fingerprint, layouts
+from fetafix.graph.rounding import quantised
 from fetafix.graph.segment import Layout
 from fetafix.graph.store import ActivationStore
 from fetafix.ir import Array, Graph, Node
@@ -21,6 +22,7 @@ from fetafix.ir import Array, Graph, Node
 _WINDOW = 24
 _NARROW, _EACH, _WIDE, _LAYOUTS = 5, 4, 30, 2
 _SAME_WEIGHTS = 1e-4
+_SAME_CODES = 0.04  # extremes move by up to half a step of 127, some values become zero
 _REGION = 40
 CHANNEL_MOVES = {(0, 2, 1), (0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 3, 4, 1), (0, 4, 1, 2, 3)}
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Gather", "QLinearConv", "MatMulInteger"}
@@ -130,6 +132,7 @@ class Evidence:
         self.source, self.target = source, target
         self._values, self._index = values, index
         self._weights: dict[tuple[int, str], list[Array]] = {}
+        self._alike_up_to = _SAME_CODES if quantised(source) or quantised(target) else _SAME_WEIGHTS
 
     def telling(self, node: Node) -> bool:
         """Whether equality behind this node proves something: it has weights of its own, or joins several tensors."""
@@ -236,7 +239,7 @@ class Evidence:
         if not a or not b:
             return False
         a0, b0 = max(a, key=lambda f: float(f[0])), max(b, key=lambda f: float(f[0]))
-        return bool(a0[0] == b0[0]) and distance(a0[1:], b0[1:]) < _SAME_WEIGHTS
+        return bool(a0[0] == b0[0]) and distance(a0[1:], b0[1:]) < self._alike_up_to
 
     def _same_readers(self, target: str, source: str) -> bool:
         """Whether an operator with the same weights reads both tensors."""

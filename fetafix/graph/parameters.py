@@ -20,6 +20,7 @@ from fetafix.graph.segment import Segment
 from fetafix.graph.twins import twins
 from fetafix.graph.weights import NOISE, close
 from fetafix.ir import Array, Graph, Node, Value
+from fetafix.quantisation import Grid
 
 WEIGHT, BIAS, SCALE = "weight", "bias", "scale"
 _SETTINGS = {"Clip", "Resize", "Upsample", "Pad", "Pow", "Min", "Max", "Where", "Range", "OneHot"}
@@ -38,7 +39,7 @@ class Parameter:
 
     value: the target's tensor, None where it is missing. reference: the source's, in the target's shape and form;
     float64 where it went through a fold, else as the source has it. twin: the source's node. direct: the source holds
-    it as such.
+    it as such. step: distance of neighbouring values where one side stores codes, to broadcast over the value.
     """
 
     node: Node
@@ -47,6 +48,13 @@ class Parameter:
     reference: Array
     twin: Node
     direct: bool
+    step: Array | None = None
+
+    @property
+    def noise(self) -> float:
+        """Up to what deviation, relative to the reference's largest magnitude, values may be equal."""
+        largest = 0.0 if self.step is None else float(np.max(np.abs(self.reference), initial=0.0))
+        return NOISE if self.step is None or largest == 0 else max(NOISE, float(np.max(self.step)) / largest)
 
     @property
     def role(self) -> str:
@@ -55,8 +63,11 @@ class Parameter:
 
     @property
     def differs(self) -> bool:
-        """Whether the target's value is off by more than float noise (of float32, or of the target's own precision)."""
-        return self.value is None or not close(self.value, self.as_stored, NOISE)
+        """Whether the target's value is off by more than float noise (of its own precision), or by a step of codes."""
+        if self.value is None or self.step is None or self.value.shape != self.reference.shape:
+            return self.value is None or not close(self.value, self.as_stored, NOISE)
+        noise = NOISE * float(np.max(np.abs(self.reference), initial=0.0))
+        return not bool(np.all(np.abs(self.value - self.reference) <= self.step + noise))
 
     @property
     def as_stored(self) -> Array:
@@ -89,9 +100,11 @@ class Pair:
     def parameters(self) -> list[Parameter]:
         """The target's parameters with their references; [] where the chains cannot be compared."""
         if _same_form(self.target, self.source):
-            return _direct(self.target, self.source)
-        both = self.folded
-        return [] if both is None else unfold(self.target, both[1], self.source.nodes[0])
+            found = _direct(self.target, self.source)
+        else:
+            both = self.folded
+            found = [] if both is None else unfold(self.target, both[1], self.source.nodes[0])
+        return [_stepped(p, self.target.graph, self.source.graph) for p in found]
 
 
 _known: WeakKeyDictionary[Segment, list[Pair]] = WeakKeyDictionary()
@@ -121,8 +134,30 @@ def parameters(segment: Segment) -> list[Parameter]:
         for slot in range(len(t.inputs)):
             a, b = segment.target.constant(t, slot), segment.source.constant(s, slot)
             if a is not None and b is not None and a.shape == b.shape and a.dtype.kind == "f":
-                found.append(Parameter(t, slot, a, b, s, direct=True))
+                found.append(_stepped(Parameter(t, slot, a, b, s, direct=True), segment.target, segment.source))
     return found
+
+
+def _stepped(parameter: Parameter, target: Graph, source: Graph) -> Parameter:
+    """A parameter with the step of its codes and of the source's; equal grids on both sides explain nothing."""
+    ours = target.grid(parameter.node.input(parameter.slot))
+    theirs = source.grid(parameter.twin.input(parameter.slot)) or source.grid(parameter.twin.input(1))
+    if ours is None and theirs is None:
+        return parameter
+    if ours is not None and theirs is not None and np.allclose(np.sort(ours.scale), np.sort(theirs.scale), rtol=1e-6):
+        return parameter
+    rank = parameter.reference.ndim
+    step = ours.step(rank) if ours is not None and ours.fits(parameter.reference.shape) else np.zeros(())
+    return replace(parameter, step=step if theirs is None else step + _share(theirs, source, parameter))
+
+
+def _share(grid: Grid, source: Graph, parameter: Parameter) -> Array:
+    """The source's largest step, in proportion where its weight went through a fold."""
+    weight = source.constant(parameter.twin, 1)
+    if parameter.direct or weight is None:
+        return np.asarray(np.max(grid.step(1)))
+    largest = float(np.max(np.abs(weight), initial=0.0)) or 1.0
+    return np.asarray(np.max(grid.step(1)) / largest * np.max(np.abs(parameter.reference), initial=0.0))
 
 
 def differing(segment: Segment, *roles: str) -> list[Parameter]:

@@ -21,6 +21,7 @@ _FAMILIES = (
     {"Flatten", "Reshape", "Squeeze", "Unsqueeze"}, {"Add", "Sub"}, {"Mul", "Div"}, {"Softmax", "LogSoftmax"},
     {"GlobalAveragePool", "ReduceMean"}, {"Concat"}, {"HardSwish", "HardSigmoid"}, {"MaxPool", "AveragePool"},
 )
+_CODES = 0.03
 
 
 _known: WeakKeyDictionary[Segment, list[tuple[Node, Node]]] = WeakKeyDictionary()
@@ -36,11 +37,18 @@ def _score(target: Node, source: Node, segment: Segment, weights: dict[str, Arra
         return 0.0
     ours, theirs = weights.get(f"t:{target.key}"), weights.get(f"s:{source.key}")
     if ours is not None and theirs is not None:
-        score += 3.0 if np.allclose(ours, theirs, rtol=1e-4) else 1.0 if ours[0] == theirs[0] else -1.0
+        score += 3.0 if _same(ours, theirs, segment) else 1.0 if ours[0] == theirs[0] else -1.0
     sizes = [g.shapes.get(n.key) for n, g in ((target, segment.target), (source, segment.source))]
     if all(s is not None for s in sizes) and sorted(map(str, sizes[0] or ())) == sorted(map(str, sizes[1] or ())):
         score += 0.5
     return score
+
+
+def _same(ours: Array, theirs: Array, segment: Segment) -> bool:
+    """Whether two moments are equal; those of codes up to what rounding moves."""
+    if segment.allowed is None:
+        return bool(np.allclose(ours, theirs, rtol=1e-4))
+    return bool(ours[0] == theirs[0] and np.allclose(ours[2:], theirs[2:], rtol=_CODES))
 
 
 def _weights(segment: Segment) -> dict[str, Array]:
