@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import mmap
 import zipfile
 from pathlib import Path
-
-from fetafix.formats.onnx_scan import BYTES, VARINT, Malformed, fields
 
 _MAGIC = (
     (0, b"\x89HDF\r\n\x1a\n", "a Keras HDF5 file (.h5)"),
@@ -24,7 +21,7 @@ _MAGIC = (
 def name(path: Path) -> str | None:
     """What the file or folder is, in words that follow 'this is'; None where it is not known either."""
     if path.is_dir():
-        return "a TensorFlow SavedModel" if (path / "saved_model.pb").is_file() else None
+        return None
     with path.open("rb") as file:
         head = file.read(4096)
     for offset, magic, meaning in _MAGIC:
@@ -34,7 +31,7 @@ def name(path: Path) -> str | None:
         return _archive(path)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
         return "a safetensors file"
-    return _tensorflow(path) or _text(head)
+    return _text(head)
 
 
 def _archive(path: Path) -> str:
@@ -49,24 +46,6 @@ def _archive(path: Path) -> str:
         return "a numpy archive; give it as --data"
     inner = next((n for n in sorted(names) if n.endswith((".onnx", ".pt", ".pth"))), None)
     return f"a zip archive; unpack it, and give {inner}" if inner else "a zip archive without a model"
-
-
-def _tensorflow(path: Path) -> str | None:
-    """SavedModel: schema version 1, then meta graphs. GraphDef: nodes, whose first fields are name and operator."""
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        try:
-            walk = fields(data, 0, len(data))
-            number, wire, start, end = next(walk)
-            if (number, wire, start) == (1, VARINT, 1):
-                second = next(walk, (0, 0, 0, 0))
-                return "a TensorFlow SavedModel's graph" if second[:2] == (2, BYTES) else None
-            if (number, wire) != (1, BYTES):
-                return None
-            inner = [(n, w, bytes(data[a:b])) for n, w, a, b in fields(data, start, end) if w == BYTES][:2]
-        except (Malformed, StopIteration):
-            return None
-    named = len(inner) == 2 and [n for n, *_ in inner] == [1, 2]
-    return "a TensorFlow GraphDef (frozen graph)" if named and all(t.isascii() for *_, t in inner) else None
 
 
 def _text(head: bytes) -> str | None:
