@@ -43,9 +43,9 @@ class Pair:
         return f"{self.source}-{self.target}".replace("/", "_")
 
 
-_RESNET8 = ("cifar10", "raw,resize=none,crop=none")
-_VWW = ("imagenet", "unit,resize=96,crop=96")
-_FACES = ("faces", "raw,size=240x320,resize=squash,offset=-127,std=128")
+_RESNET8 = ("cifar10", "raw")
+_VWW = ("imagenet", "unit")
+_FACES = ("faces", "ultraface")
 FAITHFUL = (
     Pair("resnet8_cifar10/pretrainedResnet.h5", "resnet8_cifar10/pretrainedResnet.tflite", *_RESNET8),
     Pair("resnet8_cifar10/pretrainedResnet.tflite", "resnet8_cifar10/pretrainedResnet.h5", *_RESNET8),
