@@ -17,7 +17,7 @@ from typing import Any
 from fetafix.edits import Edit
 from fetafix.errors import InputDataError, RuntimeCrash
 from fetafix.formats import tflite_codes, tflite_file, tflite_ports, tflite_runtime
-from fetafix.formats.base import Lifted, OpenOptions, Written
+from fetafix.formats.base import Lifted, OpenOptions, Taps, Written
 from fetafix.ir import Array
 from fetafix.report import ModelInfo, TensorInfo
 
@@ -83,6 +83,12 @@ class TfliteModel:
             yield
         finally:
             self._runner = usual
+
+    def tap(self, feeds: Mapping[str, Array]) -> Taps:
+        """What every operator computes in LiteRT. Raises LiftError where looking at it would change the outputs."""
+        from fetafix.formats.tflite_taps import tap
+
+        return tap(self.file, self._ports, self._settings, feeds)
 
     def lift(self, folder: Path, example: Mapping[str, Array]) -> Lifted:
         """An ONNX view with the float interface. Raises LiftError where the converter cannot make one."""

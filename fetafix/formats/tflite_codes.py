@@ -10,6 +10,7 @@ from fetafix.formats.tflite_file import Quantisation, Tensor
 from fetafix.ir import Array
 
 INTEGERS = ("int8", "uint8", "int16")
+CODES = (*INTEGERS, "int4", "int32", "int64")
 
 
 def interface(tensor: Tensor) -> Quantisation | None:

@@ -157,6 +157,13 @@ class Runner:
             raise RuntimeCrash(f"{self._file.path}: LiteRT cannot run it on {shapes}: {brief(error)}") from error
         return fetched
 
+    def tensor(self, index: int) -> Array | None:
+        """The last run's values of any tensor, as stored; None where it has none. True ones only if all are kept."""
+        try:
+            return np.asarray(self.interpreter._interpreter.GetTensor(index, self._graph))
+        except ValueError:
+            return None
+
     def _forget(self) -> None:
         if self._used and self._remake:
             self.interpreter = interpreter(self._file, self._settings, self._content)
