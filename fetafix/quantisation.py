@@ -42,6 +42,11 @@ class Grid:
         shape[self.axis % rank] = vector.size
         return vector.reshape(shape)
 
+    def same_steps(self, other: Grid) -> bool:
+        """Whether both grids have the same scales, in any order."""
+        ours, theirs = (np.sort(g.scale.astype(np.float64).ravel()) for g in (self, other))
+        return ours.shape == theirs.shape and bool(np.allclose(ours, theirs, rtol=1e-6))
+
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether a tensor of this shape has as many slices as there are scales."""
         return self.scale.size == 1 or (self.axis is not None and -len(shape) <= self.axis < len(shape)

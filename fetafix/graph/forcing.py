@@ -12,7 +12,7 @@ from fetafix.errors import RuntimeCrash
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.fingerprint import Index, Match, compare, relate
 from fetafix.graph.hypotheses import Evidence
-from fetafix.graph.rounding import Rounding, Signature, allowance, distance
+from fetafix.graph.rounding import Rounding, Signature, allowance, distance, unquantised
 from fetafix.graph.segment import Layout
 from fetafix.graph.store import ActivationStore
 from fetafix.ir import Array, Graph, Node
@@ -20,7 +20,7 @@ from fetafix.ir import Array, Graph, Node
 _EXACT = {"f2": 4e-3, "V2": 3e-2}
 _EXACT_FLOAT = 1e-5
 _FAR = 2.0  # fingerprints may be that far apart where extremes are rounded or saturate; the nearest are compared
-_NEARLY = 1.25
+_NEARLY, _MUCH = 1.25, 2.0
 
 
 def exact_tolerance(dtype: np.dtype[np.generic]) -> float:
@@ -194,10 +194,24 @@ class Forcing:
         if not found:
             return None
         if rounded:
-            nearest = _NEARLY * min(m.error for m in found)
-            found = [m for m in found if m.error <= max(nearest, exact)]
+            found = self._nearest(name, found, exact, state)
         producer = self.target.producers.get(name)
         return min(found, key=lambda m: self.evidence.unlike(producer, m.source, state.twins))
+
+    def _nearest(self, name: str, found: list[Match], exact: float, state: State) -> list[Match]:
+        """Of what is within reach by rounding, what is about as near as the nearest.
+
+        What is rounded and read again stands for what it was before, unless something else is much nearer (a Relu that
+        saturation does).
+        """
+        least = min(m.error for m in found)
+        producer = self.target.producers.get(name)
+        before = unquantised(self.target, producer)[0] if producer and producer.op == "DequantizeLinear" else ""
+        if before in state.twins:
+            same = [m for m in found if m.source == state.twins[before].source and m.error <= _MUCH * max(least, exact)]
+            if same:
+                return same
+        return [m for m in found if m.error <= max(_NEARLY * least, exact)]
 
     def _tolerance(self, exact: float, explained: float, source: str) -> float:
         by = self.slack.source.get(source, 0.0)

@@ -144,7 +144,7 @@ def _stepped(parameter: Parameter, target: Graph, source: Graph) -> Parameter:
     theirs = source.grid(parameter.twin.input(parameter.slot)) or source.grid(parameter.twin.input(1))
     if ours is None and theirs is None:
         return parameter
-    if ours is not None and theirs is not None and np.allclose(np.sort(ours.scale), np.sort(theirs.scale), rtol=1e-6):
+    if ours is not None and theirs is not None and ours.same_steps(theirs):
         return parameter
     rank = parameter.reference.ndim
     step = ours.step(rank) if ours is not None and ours.fits(parameter.reference.shape) else np.zeros(())

@@ -7,8 +7,10 @@ that the bit width explains. Nothing is assumed about the operators in between.
 
 A measured error counts as explained up to `FACTOR` times that. Both are sums of many independent roundings, so their
 ratio is close to 1; the fewest there are in practice are one per output channel of a small layer, and with 8 degrees of
-freedom on each side the ratio of two such sums exceeds 3 in 0.3% of cases (F(8, 8) > 9). Saturation up to the size of
-√8 times the rounding still passes: calibration trades one for the other on purpose.
+freedom on each side the ratio of two such sums exceeds 3 in 0.3% of cases (F(8, 8) > 9).
+
+A range is chosen on calibration samples, and other samples go beyond it here and there: what a QuantizeLinear cuts off
+counts as explained where it concerns at most 1% of the values (or a tensor of few), none of them beyond twice the range.
 
 An activation's step counts as no finer than a grid of its bits over the source's values would have (else saturation
 would excuse itself) and no coarser than 16 times that: a grid may be laid out for more than these few samples, for
@@ -34,6 +36,7 @@ from fetafix.quantisation import Grid
 FACTOR = 3.0
 _COARSER = 16.0
 _MOST = 0.5  # an "explanation" of more than this explains nothing
+_BEYOND, _SHARE, _FEW = 2.0, 0.01, 64
 _MOVES = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MaxPool"})
 _RULED = frozenset({"Softmax", "Sigmoid", "Tanh", "LogSoftmax", "LpNormalization"})  # TFLite prescribes their grids
 
@@ -84,6 +87,18 @@ def unquantised(graph: Graph, node: Node) -> tuple[str, Node | None]:
     return "", None
 
 
+def excess(grid: Grid, values: Array) -> Array | None:
+    """What saturation cuts off values, where so little goes so far beyond the range that it was calibrated so."""
+    low, high = (float(v) for v in grid.values(np.array(grid.bounds, grid.dtype)))
+    if values.size == 0 or (low == 0 and float(np.min(values)) < 0):
+        return None
+    off = values - np.clip(values, low, high)
+    share = np.count_nonzero(np.abs(off) > 0.5 * float(grid.scale.reshape(-1)[0])) / values.size
+    far = (high < float(np.max(values)) / _BEYOND) or (float(np.min(values)) / _BEYOND < low)
+    small = values.size <= _FEW * max(values.shape[0] if values.ndim else 1, 1)
+    return None if share == 0 or far or (share > _SHARE and not small) else off
+
+
 class Rounding:
     """Second values of a graph's tensors. `shared`: signatures of the other model's grids, which explain nothing."""
 
@@ -123,11 +138,25 @@ class Rounding:
         if grid is None or _signature(self.graph, node) in self._shared:
             return made if shaken else {}
         out = made[node.key]
-        before, _ = unquantised(self.graph, node)
+        before, rounder = unquantised(self.graph, node)
+        true = value(before) if before else None
         maker = self.graph.producers.get(before)
         ruled = maker is not None and maker.op in _RULED
-        step = sound_step(grid, value(before) if before and not ruled else None, out.ndim)
-        return {node.key: (out + _deviation(node.key, out.shape) * step).astype(out.dtype)}
+        step = sound_step(grid, None if ruled else true, out.ndim)
+        again = out + _deviation(node.key, out.shape) * step + self._cut(node, rounder, true)
+        return {node.key: again.astype(out.dtype)}
+
+    def _cut(self, node: Node, rounder: Node | None, true: Array | None) -> Array | float:
+        """What a QuantizeLinear cuts off the values behind a DequantizeLinear, as those lie there; 0 where nothing."""
+        grid = None if rounder is None else self.graph.grid_of(rounder)
+        off = None if grid is None or true is None or grid.scale.size > 1 else excess(grid, true)
+        if off is None or rounder is None:
+            return 0.0
+        try:
+            (moved,) = self._run(self.graph, {rounder.key: off}, [node.input(0)])
+        except RuntimeCrash:
+            return 0.0
+        return moved
 
     def _constant(self, tensor: str) -> Array | None:
         """A quantised constant as it may have been; None for others."""
