@@ -23,7 +23,7 @@ _BY_SUFFIX = {
 _BY_FORMAT = {
     "onnx": "onnx", "torchscript": "torchscript", "torch-export": "pt2", "torch-module": "torch",
     "torch-state-dict": "state_dict", "safetensors": "state_dict", "keras": "keras", "keras-h5": "h5",
-    "saved-model": "saved_model", "graphdef": "graphdef", "tflite": "tflite",
+    "saved_model": "saved_model", "graphdef": "graphdef", "tflite": "tflite",
 }
 
 

@@ -15,7 +15,6 @@ from fetafix.convert import arrays
 from fetafix.convert.guard import Answer, Job
 
 _SIGNATURE = "serving_default"
-_KERAS = {"keras": ".keras", "h5": ".h5"}
 
 
 def prepare(job: Job) -> Any:
@@ -48,15 +47,15 @@ def to_saved_model(job: Job) -> Answer:
     if job.kind == "graphdef":
         _save_function(tf, _wrapped(tf, job.source), job.out)
     else:
-        load_keras(tf, job).export(job.out, verbose=False)
+        load_keras(job).export(job.out, verbose=False)
     return Answer()
 
 
 def to_keras(job: Job) -> Answer:
     """Write the model in Keras's other file format, by Keras's own loader and saver."""
-    tf = prepare(job)
+    prepare(job)
     suffix = ".keras" if job.kind == "h5" else ".h5"
-    model = load_keras(tf, job)
+    model = load_keras(job)
     with tempfile.TemporaryDirectory(prefix="fetafix-keras-", dir=Path(job.out).parent) as folder:
         written = Path(folder) / f"model{suffix}"
         model.save(written)
@@ -72,12 +71,13 @@ def to_graphdef(job: Job) -> Answer:
     return Answer()
 
 
-def load_keras(tf: Any, job: Job) -> Any:
-    """A Keras model, by its content whatever the file is called."""
-    with tempfile.TemporaryDirectory(prefix="fetafix-keras-") as folder:
-        named = Path(folder) / f"model{_KERAS[job.kind]}"
-        named.symlink_to(Path(job.source).absolute())
-        return tf.keras.models.load_model(str(named), compile=False, safe_mode=not job.trust)
+def load_keras(job: Job) -> Any:
+    """A Keras model, opened as safely, and with as much patience for older files, as `check` opens it."""
+    from fetafix.formats import keras_model, keras_open
+    from fetafix.formats.base import OpenOptions
+
+    path = Path(job.source)
+    return keras_open.load(path, str(keras_model.recognise(path)), OpenOptions(trust=job.trust, arch=job.arch))[0]
 
 
 def signature(tf: Any, path: str) -> Any:
@@ -129,7 +129,7 @@ def _converter(tf: Any, job: Job, folder: Path) -> Any:
     """The TFLite converter on the model, along the way that the options name."""
     lite, via = tf.lite.TFLiteConverter, job.options["via"]
     if via == "keras":
-        return lite.from_keras_model(load_keras(tf, job))
+        return lite.from_keras_model(load_keras(job))
     saved = job.source
     if job.kind != "saved_model":
         saved = str(folder / "saved_model")

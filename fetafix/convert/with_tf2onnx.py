@@ -23,7 +23,7 @@ def to_onnx(job: Job) -> Answer:
     elif job.kind == "saved_model":
         _from_function(tf, signature(tf, job.source), opset, job.out)
     else:
-        model = load_keras(tf, job)
+        model = load_keras(job)
         spec = [tf.TensorSpec(t.shape, t.dtype, name=t.name) for t in model.inputs]
         tf2onnx.convert.from_keras(model, input_signature=spec, opset=opset, output_path=job.out)
     return Answer()
