@@ -8,6 +8,7 @@ from typing import Any
 
 from fetafix.errors import UsageError
 from fetafix.inputs.samples import SampleSet
+from fetafix.judge import codes
 from fetafix.judge.binding import Bindings
 from fetafix.judge.comparison import Comparison, agreement
 from fetafix.judge.heads import Head
@@ -71,41 +72,45 @@ class Judge:
         sure = any(h.classifier == "yes" for h in self.heads.values())
         return sure or (self.options.gate == "labels" and bool(self.scored))
 
-    def tolerances(self, total: Comparison, bindings: Bindings) -> dict[str, Tolerance]:
+    def tolerances(self, total: Comparison, opponent: Opponent) -> dict[str, Tolerance]:
         """By source output: the user's where there is one, else from the source's noise and the scale of its values."""
-        given = self.options.tolerance
+        given, bindings = self.options.tolerance, opponent.bindings
         known = {*bindings.missing, *bindings.extra, *bindings.output_names, *bindings.output_names.values()}
         unknown = [n for n in given if n not in known]
         if unknown:
             names = ", ".join(sorted(known))
             raise UsageError(f"tolerance for {unknown[0]!r}: there is no such output; outputs are {names}")
-        eps = arithmetic_eps(self.info)
+        eps, steps = arithmetic_eps(self.info), self.steps(opponent)
         found = {}
         for b in bindings.outputs:
             user = given.get(b.source, given.get(b.target))
-            scale = total.errors.get(b.source, Errors()).scale
-            floor = self.probe.noise.floor(b.source)
+            sums, dtype = total.errors.get(b.source, Errors()), self.probe.base[b.source].dtype
+            floor, step = self.probe.noise.floor(b.source), steps.get(b.source, 0.0)
             found[b.source] = (
-                _given(user) if user is not None else tolerance(floor, self.probe.base[b.source].dtype, scale, eps)
+                _given(user) if user is not None else tolerance(floor, dtype, sums.scale, eps, step, sums.rms)
             )
         return found
 
-    def settled(self, total: Comparison, bindings: Bindings, planned: int) -> bool:
+    def steps(self, opponent: Opponent) -> dict[str, float]:
+        """What one code of an output is worth, for outputs that either model quantises."""
+        return codes.steps(self.info, opponent.info, opponent.bindings.outputs)
+
+    def settled(self, total: Comparison, opponent: Opponent, planned: int) -> bool:
         """Whether the question is decided before all samples ran."""
         if self.gate == "labels" and self.labelled:
             rule = Stopping(self.options.max_mismatch, self.options.confidence, planned)
             return rule.decide(len(total.mismatched), total.samples) is not None
         return any(
             e.max_abs > _CLEARLY * t.max_abs
-            for name, t in self.tolerances(total, bindings).items()
+            for name, t in self.tolerances(total, opponent).items()
             if (e := total.errors.get(name)) is not None and t.max_abs is not None
         )
 
     def judgement(self, total: Comparison, opponent: Opponent, names: Sequence[str]) -> Judgement:
         """Figures and verdict."""
         bindings, noise = opponent.bindings, self.probe.noise
-        tolerances = self.tolerances(total, bindings)
-        figures = agreement(total, bindings.outputs, tolerances, noise, self.options.confidence, names)
+        tolerances, steps = self.tolerances(total, opponent), self.steps(opponent)
+        figures = agreement(total, bindings.outputs, tolerances, noise, self.options.confidence, names, steps)
         return Judgement(figures, rule(self._facts(total, opponent, figures)), bindings, total)
 
     def _facts(self, total: Comparison, opponent: Opponent, figures: Agreement) -> Facts:

@@ -79,7 +79,12 @@ def takes_batches(info: ModelInfo) -> bool:
 
 
 def arithmetic_eps(info: ModelInfo) -> float:
-    """The eps of the coarsest float that at least half of a model's float tensors have, as its details tell."""
+    """The eps of the coarsest float that at least half of a model's float tensors have, as its details tell.
+
+    Where they name the `arithmetic`, weights are only stored otherwise, and that counts.
+    """
+    if info.details.get("arithmetic") == "float32":
+        return EPS
     known = info.details.get("dtypes")
     counts = {k: v for k, v in known.items() if "float" in k} if isinstance(known, Mapping) else {}
     half = {"bfloat16": 2.0**-7, "float16": 2.0**-10}

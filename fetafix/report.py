@@ -51,7 +51,9 @@ class OutputAgreement(Record, frozen=True, kw_only=True):
     """How one output of the target agrees with its twin of the source.
 
     `max_abs`, `mean_abs`, `max_rel`, `mean_rel` in the output's own unit or relative to it; `sqnr_db` in decibel;
-    `noise_floor` is the largest absolute difference that harmless changes make in the source itself.
+    `noise_floor` is the largest absolute difference that harmless changes make in the source itself. For an output that
+    either model puts out in integer codes, `code_step` is what one code is worth in real numbers, and `max_codes` is
+    `max_abs` counted in them.
     """
 
     source: str
@@ -68,6 +70,8 @@ class OutputAgreement(Record, frozen=True, kw_only=True):
     tolerance: float | None = None
     within: bool | None = None
     nonfinite: int = 0
+    code_step: float | None = None
+    max_codes: float | None = None
 
 
 class Agreement(Record, frozen=True, kw_only=True):

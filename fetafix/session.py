@@ -239,7 +239,7 @@ class Session:
                     judge = self._judge(self._heads)
                     total += compare(opponent.bindings.outputs, judge.scored, first, second, self.noise)
                     self.options.progress("comparing", total.samples, len(positions))
-                    if stop and judge.settled(total, opponent.bindings, len(positions)):
+                    if stop and judge.settled(total, opponent, len(positions)):
                         break
         return self._judge(self._heads).judgement(total, opponent, [self._name(p) for p in positions])
 

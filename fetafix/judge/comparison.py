@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 from fetafix.ir import Array
+from fetafix.judge import codes
 from fetafix.judge.binding import Binding
 from fetafix.judge.labels import Labels, class_scores, labels
 from fetafix.judge.metrics import Errors, errors
@@ -71,13 +73,14 @@ def compare(
 
 def agreement(
     total: Comparison, outputs: Sequence[Binding], tolerances: Mapping[str, Tolerance], noise: Noise,
-    confidence: float = 0.95, names: Sequence[str] = (),
+    confidence: float = 0.95, names: Sequence[str] = (), steps: Mapping[str, float] = MappingProxyType({}),
 ) -> Agreement:
     """The record for the report. names: what to call the samples, by position, among the mismatches (20 at most).
 
-    The primary output is the first head of a classifier, else the first output.
+    steps: what one code is worth, by source output, for quantised ones. The primary output is the first head of a
+    classifier, else the first output.
     """
-    records = [_output(b, total, tolerances, noise) for b in outputs]
+    records = [_output(b, total, tolerances, noise, steps.get(b.source)) for b in outputs]
     head = next((b.source for b in outputs if b.source in total.labels), None)
     primary = next((r for r in records if head in (None, r.source)), OutputAgreement(source="", target=""))
     found = total.labels.get(head) if head is not None else None
@@ -94,16 +97,21 @@ def agreement(
     )
 
 
-def _output(b: Binding, total: Comparison, tolerances: Mapping[str, Tolerance], noise: Noise) -> OutputAgreement:
+def _output(
+    b: Binding, total: Comparison, tolerances: Mapping[str, Tolerance], noise: Noise, step: float | None
+) -> OutputAgreement:
     e = total.errors.get(b.source)
     layout = list(b.perm) if b.perm is not None else None
     floor, bound = noise.floor(b.source).max_abs, tolerances.get(b.source, Tolerance())
     if e is None:
-        return OutputAgreement(source=b.source, target=b.target, layout=layout, noise_floor=floor, within=False)
+        return OutputAgreement(
+            source=b.source, target=b.target, layout=layout, noise_floor=floor, within=False, code_step=step
+        )
     return OutputAgreement(
         source=b.source, target=b.target, layout=layout, max_abs=e.max_abs, mean_abs=e.mean_abs, max_rel=e.max_rel,
         mean_rel=e.mean_rel, rel_l2=e.rel_l2, cosine=e.cosine, sqnr_db=e.sqnr_db, noise_floor=floor,
         tolerance=bound.max_abs, within=bound.admits(e), nonfinite=e.nonfinite_target,
+        code_step=step, max_codes=codes.codes(e.max_abs, step),
     )
 
 

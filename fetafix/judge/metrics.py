@@ -64,6 +64,11 @@ class Errors:
         return _ratio(self.square_error, self.square_source or self.square_target)
 
     @property
+    def rms(self) -> float:
+        """√(Σs² / n), the size of the source's values; 0 without finite elements."""
+        return math.sqrt(self.square_source / self.compared) if self.compared else 0.0
+
+    @property
     def cosine(self) -> float | None:
         """⟨s, t⟩ / (‖s‖ ‖t‖); 1 where both are all zero, 0 where one is."""
         if not self.compared:

@@ -14,6 +14,10 @@ fused multiply-add, approximated exp): k = 128 for 32 and 64 bit (1.5e-5 for flo
 float16). Float64 counts as float32, since some runtimes compute so. Outputs of 8 and 16 bit integers may differ by one
 code, other integers and truth values not at all.
 
+Outputs that stand for codes (`step`: what one is worth) may differ by one code, in relative L2 by one in every value.
+Their noise comes in codes as well, and is not small against them: kernels that round a few hidden values otherwise move
+an output by several codes. So only 3 · floor is allowed there.
+
 A repetition that moves an output by more than k · eps · scale is no noise: the model answers differently from run to
 run. Nor is a batch that moves it further than the tolerance which all other changes give: the model depends on its
 batch peers. Such changes do not widen the tolerance; they are facts about the model.
@@ -28,9 +32,11 @@ from typing import Any
 import numpy as np
 
 from fetafix.ir import Array
+from fetafix.judge.codes import one_code
 from fetafix.judge.metrics import Errors, errors
 
 SAFETY = 10.0
+SAFETY_OF_CODES = 3.0
 EPS = float(np.finfo(np.float32).eps)
 
 
@@ -153,10 +159,13 @@ def _scale(value: Array) -> float:
     return float(numbers[np.isfinite(numbers)].max(initial=0.0))
 
 
-def tolerance(floor: Floor, dtype: np.dtype[Any], scale: float, eps: float = EPS) -> Tolerance:
+def tolerance(
+    floor: Floor, dtype: np.dtype[Any], scale: float, eps: float = EPS, step: float = 0.0, rms: float = 0.0
+) -> Tolerance:
     """The tolerance of an output of some dtype whose largest absolute value is `scale`.
 
-    eps: that of the model's arithmetic.
+    eps: that of the model's arithmetic. step: what one code is worth, 0 for outputs that hold no codes. rms: root mean
+    square of the output, which turns a step into a relative L2.
     """
     kind, bits = dtype.kind, dtype.itemsize * 8
     if kind in "iu":
@@ -166,4 +175,8 @@ def tolerance(floor: Floor, dtype: np.dtype[Any], scale: float, eps: float = EPS
     own = 2.0**-7 if kind == "V" else float(np.finfo(dtype).eps)
     coarsest = max(eps, own, EPS)
     least = (128.0 if coarsest <= EPS else 8.0) * coarsest
-    return Tolerance(max(SAFETY * floor.max_abs, least * scale), max(SAFETY * floor.rel_l2, least))
+    safety = SAFETY_OF_CODES if step else SAFETY
+    relative = one_code(step) / rms if step and rms else 0.0
+    return Tolerance(
+        max(safety * floor.max_abs, least * scale, one_code(step)), max(safety * floor.rel_l2, least, relative)
+    )

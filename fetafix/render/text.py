@@ -95,7 +95,7 @@ def _agreement(report: Report, verbose: bool) -> Iterator[str]:
             tolerance = "" if before.tolerance is None else f"; tolerance {number(before.tolerance)}"
             yield from _row("noise", f"the source differs from itself by up to {number(before.noise_floor)}{tolerance}")
     last = after or before
-    if verbose or len(last.outputs) > 1:
+    if verbose or len(last.outputs) > 1 or any(o.code_step is not None for o in last.outputs):
         for output in last.outputs:
             yield from _row("output", _output(output))
     if verbose and last.mismatches:
@@ -124,11 +124,18 @@ def _numbers(a: Agreement) -> str:
 
 def _output(o: OutputAgreement) -> str:
     names = o.target if o.target == o.source else f"{o.target} (source: {o.source})"
-    parts = [f"max |difference| {number(o.max_abs)}", f"noise floor {number(o.noise_floor)}"]
+    parts = [f"max |difference| {number(o.max_abs)}"]
+    parts += [f"at most {_codes(o.max_codes)} of {number(o.code_step)}"] if o.max_codes is not None else []
+    parts += [f"noise floor {number(o.noise_floor)}"]
     parts += [f"tolerance {number(o.tolerance)}"] if o.tolerance is not None else []
     parts += [plural(o.nonfinite, "value") + " not finite"] if o.nonfinite else []
     parts += [{True: "within", False: "beyond"}[o.within]] if o.within is not None else []
     return f"{names}: {', '.join(parts)}"
+
+
+def _codes(count: float) -> str:
+    """"1 code" of 1.0; a quantised output that meets one in real numbers may be off by a part of a code."""
+    return plural(round(count), "code") if abs(count - round(count)) < 0.01 else f"{count:.2f} codes"
 
 
 def _findings(report: Report, paint: Style, verbose: bool) -> Iterator[str]:
