@@ -100,6 +100,12 @@ class TensorFlowModel:
         self._fed(feeds)
         return tap(self._program, self._options, feeds)
 
+    def tap_forced(self, feeds: Mapping[str, Array], forced: Mapping[str, Array]) -> Taps:
+        """As `tap`, with some values, by their names in the taps, in place of what the model computes."""
+        from fetafix.formats.tf_tap import tap
+
+        return tap(self._program, self._options, feeds, forced)
+
     def write(self, edits: Sequence[Edit], out: Path, lifted: Path) -> Written:
         """Apply the edits to a copy of the file or folder, in the graph's nodes and the variables' values."""
         from fetafix.formats.tf_write import write

@@ -236,3 +236,13 @@ def sort(nodes: Sequence[Any]) -> list[Any]:
             else:
                 stack.extend(reversed(waiting))
     return order
+
+
+def ordered(graph_def: Any) -> Any:
+    """A copy of a GraphDef with its nodes sorted."""
+    made = type(graph_def)()
+    made.CopyFrom(graph_def)
+    nodes = sort(list(graph_def.node))
+    del made.node[:]
+    made.node.extend(nodes)
+    return made

@@ -11,6 +11,7 @@ from typing import Any
 from fetafix.formats import tf_graph
 from fetafix.formats.tf_graph import CALLS, join, split
 
+VARIABLES = ("VarHandleOp", "VariableV2", "Variable")
 _PASS = ("Identity", "NoOp")
 
 
@@ -59,8 +60,9 @@ class Flat:
     """A graph without calls: what lies behind a signature, or the main graph.
 
     graph_def: its nodes; arguments of the function are Placeholders, variables VarHandleOps. function: the function
-    whose body this is, "" for the main graph. args: node → argument of the function that it stands for. inputs,
-    outputs: interface name → tensor. results: interface name → index of the function's output.
+    whose body this is, "" for the main graph. args: node → argument of the function that it stands for. origin: such
+    a node → node of the main graph. inputs, outputs: interface name → tensor. results: interface name → index of the
+    function's output. hidden: index of each other output of the function → tensor.
     """
 
     graph_def: Any
@@ -69,6 +71,13 @@ class Flat:
     inputs: Mapping[str, str]
     outputs: Mapping[str, str]
     results: Mapping[str, int] = field(default_factory=dict)
+    origin: Mapping[str, str] = field(default_factory=dict)
+    hidden: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """Variable node → its name in the main graph."""
+        return {n.name: self.origin.get(n.name, n.name) for n in self.graph_def.node if n.op in VARIABLES}
 
 
 def flatten(program: Program) -> Flat:
@@ -131,30 +140,34 @@ def _function(
     body = tf_graph.Body(function, functions)
     graph_def = type(program.graph_def)()
     graph_def.versions.CopyFrom(program.graph_def.versions)
-    names, starts = {}, []
     taken = {n.name for n in body.nodes}
+    names: dict[str, str] = {}
     for arg, source in zip(body.args, sources, strict=True):
         node = graph_def.node.add()
         node.CopyFrom(main[split(source)[0]])
-        node.name = tf_graph.free(node.name, taken)
+        names[arg] = node.name = tf_graph.free(node.name, taken)
         taken.add(node.name)
-        names[arg] = node.name
-        starts.append(node)
+
+    def named(tensor: str) -> str:
+        node, index = split(tensor)
+        return join(names.get(node, node), index)
+
     for old in body.nodes:
         node = graph_def.node.add()
         node.CopyFrom(old)
         node.ClearField("experimental_debug_info")
         del node.input[:]
-        for spelled in old.input:
-            tensor, index = split(body.tensor(spelled))
-            node.input.append(join(names.get(tensor, tensor), index))
+        node.input.extend(named(body.tensor(i)) for i in old.input)
     flat, alias = tf_graph.inlined(list(graph_def.node), functions)
-    ends = {k: body.results[i] for k, i in results.items()}
-    ends = {k: alias.get(t, join(names.get(split(t)[0], split(t)[0]), split(t)[1])) for k, t in ends.items()}
-    inputs = {k: names[body.args[[split(s)[0] for s in sources].index(split(t)[0])]]
-              for k, t in program.inputs.items() if split(t)[0] in [split(s)[0] for s in sources]}
-    made = _assembled(program, flat, functions, [*ends.values(), *(n.name for n in starts)])
-    return Flat(made, function.signature.name, {v: k for k, v in names.items()}, inputs, ends, results)
+    ends = [alias.get(join(*split(t)), named(t)) for t in body.results]
+    fed = {split(s)[0]: names[a] for a, s in zip(body.args, sources, strict=True)}
+    inputs = {k: fed[split(t)[0]] for k, t in program.inputs.items() if split(t)[0] in fed}
+    made = _assembled(program, flat, functions, [*ends, *names.values()])
+    return Flat(
+        made, function.signature.name, {v: k for k, v in names.items()}, inputs, {k: ends[i] for k, i in results.items()},
+        results, {n: split(s)[0] for n, s in zip(names.values(), sources, strict=True)},
+        {i: t for i, t in enumerate(ends) if i not in results.values()},
+    )
 
 
 def _main(program: Program, functions: Mapping[str, Any]) -> Flat:

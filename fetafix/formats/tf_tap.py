@@ -1,8 +1,12 @@
-"""What each operator of a TensorFlow graph computes: every tensor of the flat, frozen graph, fetched in a session."""
+"""What each operator of a TensorFlow graph computes: the tensors of the flat, frozen graph, fetched in a session.
+
+The graph is run as it is written, without grappler, which would fuse what is looked at; tensors inside the loops of
+TensorFlow 1 have no single value and are left out.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,126 +15,129 @@ from fetafix.errors import RuntimeCrash
 from fetafix.formats import tf_graph
 from fetafix.formats.base import OpenOptions, Tap, Taps
 from fetafix.formats.tf_graph import join, split
-from fetafix.formats.tf_program import Flat, Program
+from fetafix.formats.tf_program import Program
 from fetafix.formats.tf_session import Running, config
 from fetafix.ir import Array
 
 _CHUNK = 256
-_CONSTANT = {"Const", "NoOp", "VarHandleOp", "VariableV2", "Variable", "ReadVariableOp"}
-_INNER = {"Enter", "Exit", "Switch", "Merge", "NextIteration", "LoopCond"}
+_FIXED = {"Const", "NoOp", "VarHandleOp", "VariableV2", "Variable", "ReadVariableOp", "Assert"}
+_LOOP = {"Enter", "RefEnter"}
+_LEAVES = {"Exit", "RefExit"}
 
 
-def frozen(program: Program, options: OpenOptions) -> Any:
-    """The flat graph with the variables' values as constants. Raises RuntimeCrash where TensorFlow cannot freeze it."""
-    import tensorflow as tf
+class _Values:
+    """The values of variables, to whom TensorFlow's freezing takes this for a session."""
 
+    def __init__(self, values: Mapping[str, Array]) -> None:
+        self._values = values
+
+    def run(self, names: Iterable[str]) -> list[Array]:
+        """Values of tensors by name."""
+        return [self._values[n.removesuffix(":0").removesuffix("/Read/ReadVariableOp")] for n in names]
+
+
+def variable_values(program: Program) -> dict[str, Array]:
+    """Variable of the flat graph → its value, read in a session."""
     flat = program.flat
-    variables = {n.name for n in flat.graph_def.node if n.op in ("VarHandleOp", "VariableV2", "Variable")}
-    if not variables:
-        return flat.graph_def
-    running = Running(_with_saver(program), program, "cpu", config(options.threads, False))
+    if not flat.variables:
+        return {}
+    graph_def = type(program.running)()
+    graph_def.CopyFrom(program.running)
+    kinds = {n.name: n for n in graph_def.node}
+    fetch = {}
+    for name, main in flat.variables.items():
+        fetch[name] = main
+        if kinds[main].op == "VarHandleOp":
+            fetch[name] = f"{main}/fetafix_read"
+            read = graph_def.node.add(name=fetch[name], op="ReadVariableOp", input=[main])
+            read.attr["dtype"].type = kinds[main].attr["dtype"].type
+    running = Running(graph_def, program, "cpu", config(0, False))
     try:
-        values = dict(zip(sorted(variables), _values(running, sorted(variables)), strict=True))
+        return dict(zip(fetch, map(np.asarray, running.run({}, list(fetch.values()))), strict=True))
     finally:
         running.close()
-    graph_def = type(flat.graph_def)()
-    graph_def.CopyFrom(flat.graph_def)
-    del graph_def.node[:]
-    for node in flat.graph_def.node:
-        graph_def.node.append(_frozen_node(tf, node, values))
-    return graph_def
 
 
-def variables_of(flat: Flat) -> dict[str, str]:
-    """Variable node of the flat graph → what the main graph calls it."""
-    return {n.name: n.name for n in flat.graph_def.node if n.op in ("VarHandleOp", "VariableV2", "Variable")}
+def frozen(program: Program, values: Mapping[str, Array] | None = None) -> Any:
+    """The flat graph with the variables' values as constants."""
+    from tensorflow.python.framework import convert_to_constants
 
-
-def tap(program: Program, options: OpenOptions, feeds: Mapping[str, Array]) -> Taps:
-    """Layers in the order in which they ran, and their values, fetched a few hundred at a time."""
     flat = program.flat
-    graph_def = frozen(program, options)
-    layers, fetch = _layers(flat, graph_def)
-    running = Running(graph_def, Program(graph_def, flat.inputs, flat.outputs), options.device,
-                      config(options.threads, False))
-    fed = {flat.inputs[k]: np.asarray(v) for k, v in feeds.items() if k in flat.inputs}
-    try:
+    values = variable_values(program) if values is None else values
+    ends = [split(t)[0] for t in (*flat.outputs.values(), *flat.inputs.values(), *flat.hidden.values())]
+    if not values:
+        return flat.graph_def
+    graph_def = convert_to_constants.convert_variables_to_constants_from_session_graph(
+        _Values(values), flat.graph_def, list(dict.fromkeys(ends)))
+    return tf_graph.ordered(graph_def)
+
+
+class Tapped:
+    """The frozen graph of a program, and which of its tensors can be looked at."""
+
+    def __init__(self, program: Program, options: OpenOptions) -> None:
+        self._flat = program.flat
+        self.graph_def = frozen(program)
+        bare = Program(self.graph_def, self._flat.inputs, self._flat.outputs)
+        self._running = Running(self.graph_def, bare, options.device, config(options.threads, False))
+        self.layers = tuple(self._layers())
+
+    def _layers(self) -> Iterable[Tap]:
+        functions = tf_graph.library(self.graph_def)
+        live = {split(t)[0] for t in self._flat.inputs.values()}
+        inside: set[str] = set()
+        for node in self.graph_def.node:
+            data = [split(i)[0] for i in node.input if not i.startswith("^")]
+            if node.op in _LOOP or (node.op not in _LEAVES and inside.intersection(data)):
+                inside.add(node.name)
+            read = tuple(join(*split(i)) for i in node.input if not i.startswith("^") and split(i)[0] in live)
+            if not read or node.op in _FIXED or node.name in live:
+                continue
+            live.add(node.name)
+            count = sum(n for _, n in tf_graph.outputs_of(node, functions))
+            shown = range(1 if node.op.startswith("FusedBatchNorm") else count)
+            made = tuple(t for t in (join(node.name, i) for i in shown) if self._shown(t))
+            if node.name not in inside and made:
+                yield Tap(node.name, node.op, read, made)
+
+    def _shown(self, tensor: str) -> bool:
+        return self._running.tensor(tensor).dtype.base_dtype.name not in ("resource", "variant", "string")
+
+    def values(self, feeds: Mapping[str, Array], forced: Mapping[str, Array] | None = None) -> dict[str, Array]:
+        """Tensor ("node" or "node:1") → value; those forced, by their names, take the place of what is computed."""
+        fed = {self._flat.inputs[k]: np.asarray(v) for k, v in feeds.items() if k in self._flat.inputs}
+        fed.update({t: np.asarray(v) for t, v in (forced or {}).items()})
+        fetch = [t for y in self.layers for t in y.outputs]
         made: dict[str, Array] = {}
         for start in range(0, len(fetch), _CHUNK):
             part = fetch[start : start + _CHUNK]
-            made.update(zip(part, running.run(fed, part), strict=True))
+            made.update(zip(part, map(np.asarray, self._running.run(fed, part)), strict=True))
+        made.update({join(*split(self._flat.inputs[k])): np.asarray(v) for k, v in feeds.items() if k in self._flat.inputs})
+        return made
+
+    def close(self) -> None:
+        """Give its memory back."""
+        self._running.close()
+
+
+def tap(
+    program: Program, options: OpenOptions, feeds: Mapping[str, Array], forced: Mapping[str, Array] | None = None
+) -> Taps:
+    """Layers in the order in which they ran, and their values. Raises RuntimeCrash with TensorFlow's message.
+
+    forced: values by their names in these taps, in place of what the model computes there.
+    """
+    flat = program.flat
+    names = {join(*split(t)): n for n, t in {**flat.outputs, **flat.inputs}.items()}
+    back = {n: t for t, n in names.items()}
+    try:
+        tapped = Tapped(program, options)
+        values = tapped.values(feeds, {back.get(k, k): v for k, v in (forced or {}).items()})
     except Exception as error:  # whatever TensorFlow raises
         raise RuntimeCrash(f"TensorFlow cannot compute every tensor: {error}") from error
-    finally:
-        running.close()
-    named = {join(*split(t)): n for n, t in {**flat.inputs, **flat.outputs}.items()}
-    values = {t: np.asarray(v) for t, v in made.items()}
-    values.update({n: np.asarray(feeds[n]) for n in flat.inputs if n in feeds})
-    values.update({n: values[join(*split(t))] for n, t in flat.outputs.items() if join(*split(t)) in values})
-    rename = {t: n for t, n in named.items() if n in values}
-    moved = tuple(Tap(y.layer, y.op, tuple(rename.get(t, t) for t in y.inputs), tuple(rename.get(t, t) for t in y.outputs))
-                  for y in layers)
-    return Taps(moved, {k: v for k, v in values.items() if k not in rename})
-
-
-def _layers(flat: Flat, graph_def: Any) -> tuple[list[Tap], list[str]]:
-    """The operators whose values depend on the inputs, and the tensors to fetch."""
-    functions = tf_graph.library(graph_def)
-    live = {split(t)[0] for t in flat.inputs.values()}
-    layers, fetch = [], []
-    for node in graph_def.node:
-        if node.name in live or node.op in _CONSTANT:
-            continue
-        read = tuple(join(*split(i)) for i in node.input if not i.startswith("^") and split(i)[0] in live)
-        if not read:
-            continue
-        live.add(node.name)
-        count = sum(n for _, n in tf_graph.outputs_of(node, functions))
-        made = tuple(join(node.name, i) for i in range(count))
-        if node.op == "Identity" and not made or node.op in _INNER:
-            continue
-        kept = made[:1] if node.op.startswith("FusedBatchNorm") else made
-        layers.append(Tap(node.name, node.op, read, kept))
-        fetch += kept
-    return layers, fetch
-
-
-def _with_saver(program: Program) -> Any:
-    """The running graph with a ReadVariableOp for every variable handle."""
-    graph_def = type(program.running)()
-    graph_def.CopyFrom(program.running)
-    for node in list(graph_def.node):
-        if node.op == "VarHandleOp":
-            read = graph_def.node.add(name=f"{node.name}/fetafix_read", op="ReadVariableOp", input=[node.name])
-            read.attr["dtype"].type = node.attr["dtype"].type
-    return graph_def
-
-
-def _values(running: Running, names: Sequence[str]) -> list[Array]:
-    kinds = {n: running.graph.get_operation_by_name(n).type for n in names}
-    return running.run({}, [f"{n}/fetafix_read" if kinds[n] == "VarHandleOp" else n for n in names])
-
-
-def _frozen_node(tf: Any, node: Any, values: Mapping[str, Array]) -> Any:
-    """A variable as a Const under its own name, what reads it as an Identity, a gather from it as a plain one."""
-    made = type(node)()
-    made.CopyFrom(node)
-    if node.name in values:
-        made.Clear()
-        made.name, made.op = node.name, "Const"
-        dtype = tf.as_dtype(node.attr["dtype"].type).base_dtype
-        made.attr["dtype"].type = dtype.as_datatype_enum
-        made.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(values[node.name], dtype=dtype))
-    elif node.op == "ReadVariableOp":
-        made.op = "Identity"
-        made.attr.clear()
-        made.attr["T"].type = node.attr["dtype"].type
-    elif node.op == "ResourceGather":
-        made.op = "GatherV2"
-        axis = node.attr["batch_dims"].i
-        made.attr.clear()
-        made.attr["Tparams"].type, made.attr["Tindices"].type = node.attr["dtype"].type, node.attr["Tindices"].type
-        made.attr["batch_dims"].i = axis
-        made.attr["Taxis"].type = tf.int32.as_datatype_enum
-        made.input.insert(2, f"{node.name}/axis")
-    return made
+    tapped.close()
+    layers = tuple(Tap(y.layer, y.op, tuple(names.get(t, t) for t in y.inputs), tuple(names.get(t, t) for t in y.outputs))
+                   for y in tapped.layers)
+    renamed = {names.get(t, t): v for t, v in values.items()}
+    renamed.update({n: values[join(*split(t))] for n, t in flat.outputs.items() if join(*split(t)) in values})
+    return Taps(layers, renamed)

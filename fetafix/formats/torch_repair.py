@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fetafix.edits import Edit, SetInputShape, SetPreprocessing, apply
-from fetafix.errors import FetafixError, RuntimeCrash
+from fetafix.edits import Edit, apply
+from fetafix.errors import RuntimeCrash
 from fetafix.formats import onnx_view
+from fetafix.formats.attempts import attempt_all, compare
 from fetafix.formats.base import Unsupported
 from fetafix.formats.torch_fx_host import FxHost
 from fetafix.formats.torch_program import Program
@@ -21,7 +22,6 @@ from fetafix.graph.proto import load_graph
 from fetafix.ir import Array, Graph
 
 Load = Callable[[Path], Program]
-_TOLERANCE = 1e-4
 
 
 def repair(load: Load, path: Path, edits: Sequence[Edit], lifted: Path, out: Path) -> tuple[tuple[int, str], ...]:
@@ -30,24 +30,7 @@ def repair(load: Load, path: Path, edits: Sequence[Edit], lifted: Path, out: Pat
     All edits are tried together; where that fails, one after the other, so that each refusal has its own reason.
     """
     attempt = _Attempt(load, path, lifted, out)
-    refused = {i: _NO_SHAPES for i, e in enumerate(edits) if isinstance(e, SetInputShape)}
-    wanted = [i for i, e in enumerate(edits) if not isinstance(e, SetInputShape | SetPreprocessing)]
-    try:
-        attempt([edits[i] for i in wanted])
-        return tuple(sorted(refused.items()))
-    except (Unsupported, FetafixError) as reason:
-        if len(wanted) == 1:
-            refused[wanted[0]] = str(reason)
-            wanted = []
-    kept: list[int] = []
-    for i in wanted:
-        try:
-            attempt([edits[k] for k in (*kept, i)])
-            kept.append(i)
-        except (Unsupported, FetafixError) as reason:
-            refused[i] = str(reason)
-    attempt([edits[k] for k in kept])
-    return tuple(sorted(refused.items()))
+    return attempt_all(attempt, edits, _NO_SHAPES)
 
 
 _NO_SHAPES = "PyTorch files declare no input shapes, there is nothing to set"
@@ -126,15 +109,4 @@ class _Attempt:
         if len(made) != len(names):
             raise Unsupported(f"the written model has {len(made)} outputs, {len(names)} expected")
         for name, want, tensor in zip(names, wanted, made, strict=True):
-            _compare(name, want, tensor.numpy())
-
-
-def _compare(name: str, want: Array, have: Array) -> None:
-    if want.shape != have.shape:
-        raise Unsupported(f"written natively, output {name} has shape {list(have.shape)}, {list(want.shape)} expected")
-    scale = max(float(np.max(np.abs(want), initial=0.0)), 1e-6) if want.dtype.kind == "f" else 1.0
-    if not np.isfinite(scale):
-        return
-    if not np.allclose(want, have, rtol=_TOLERANCE, atol=_TOLERANCE * scale, equal_nan=want.dtype.kind == "f"):
-        worst = float(np.max(np.abs(np.asarray(want, np.float64) - have)))
-        raise Unsupported(f"written natively, output {name} answers differently from the edited graph (by {worst:.3g})")
+            compare(name, want, tensor.numpy())
