@@ -48,10 +48,14 @@ def fingerprint(value: Array) -> Array:
     return np.asarray(stats, np.float64)
 
 
-def distance(a: Array, b: Array) -> float:
-    """Largest difference of two fingerprints relative to the rms of the second; inf where one is not finite."""
+def distance(a: Array, b: Array, extremes: float = 1.0) -> float:
+    """Largest difference of two fingerprints relative to the rms of the second; inf where one is not finite.
+
+    extremes: the weight of minimum and maximum, which saturation moves.
+    """
     scale = max(float(b[2]), 1e-30)
     diff = np.abs(a - b) / np.array([scale, scale, scale, scale * scale, scale, scale, 1.0])
+    diff[4:6] *= extremes
     return float(diff.max()) if np.isfinite(diff).all() else float("inf")
 
 
@@ -153,11 +157,11 @@ class Index:
         """Names of the tensors with this many elements, in topological order."""
         return [n for n, _ in self._by_size.get(size, [])]
 
-    def near(self, value: Array, loose: float, most: int = 6) -> Iterable[str]:
-        """Tensors whose fingerprint is within `loose` of the value's, nearest first."""
+    def near(self, value: Array, loose: float, most: int = 6, extremes: float = 1.0) -> Iterable[str]:
+        """Tensors whose fingerprint is within `loose` of the value's, nearest first; extremes: as `distance` has it."""
         known = self._by_size.get(value.size, [])
         if not known:
             return []
         own = fingerprint(value)
-        ranked = sorted((distance(own, print_), i) for i, (_, print_) in enumerate(known))
+        ranked = sorted((distance(own, print_, extremes), i) for i, (_, print_) in enumerate(known))
         return [known[i][0] for d, i in ranked[:most] if d <= loose]

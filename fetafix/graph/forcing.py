@@ -19,7 +19,7 @@ from fetafix.ir import Array, Graph, Node
 
 _EXACT = {"f2": 4e-3, "V2": 3e-2}
 _EXACT_FLOAT = 1e-5
-_FAR = 2.0  # fingerprints may be that far apart where extremes are rounded or saturate; the nearest are compared
+_FAR, _EXTREMES = 1.0, 0.05  # how far apart fingerprints may be where values are rounded and extremes saturate
 _NEARLY, _MUCH = 1.25, 2.0
 
 
@@ -185,7 +185,8 @@ class Forcing:
         if name in self.outputs:
             candidates: Iterable[str] = [self.outputs[name]]
         else:
-            candidates = self.index.near(value, _FAR if rounded else max(20 * exact, 1e-3))
+            near = self.index.near
+            candidates = near(value, _FAR, extremes=_EXTREMES) if rounded else near(value, max(20 * exact, 1e-3))
         found = [
             Match(source, layout, error)
             for source in candidates if source not in self.slack.skipped or name in self.outputs
