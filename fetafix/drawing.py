@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fetafix.errors import InputDataError
+from fetafix.inputs import quantised
 from fetafix.inputs.pairing import Side, pair_feeds
 from fetafix.inputs.preprocess import parse
 from fetafix.inputs.samples import SampleSet
@@ -53,7 +54,10 @@ def sides(
     """Both models' inputs with their preprocessing. Raises ConfigError where that is malformed."""
     given = (options.source_preprocess, target_preprocess or options.target_preprocess)
     first, second = (parse(g) if g is not None else None for g in given)  # type: ignore[arg-type]
-    return Side(source.inputs, first), Side(target.inputs, second, bindings.input_names)
+    return (
+        Side(source.inputs, first, assumed=quantised.assumed(source)),
+        Side(target.inputs, second, bindings.input_names, quantised.assumed(target)),
+    )
 
 
 def open_data(options: Options) -> Source:

@@ -30,12 +30,14 @@ from fetafix.report import TensorInfo
 class Side:
     """One model's inputs and preprocessing. binding: target input → source input, on the target's side only.
 
-    Without a binding inputs are bound by name, the others in order.
+    Without a binding inputs are bound by name, the others in order. assumed: what the model itself tells about its
+    images, used for both sides where no preprocessing is given for either; the source's word comes first.
     """
 
     specs: Sequence[TensorInfo]
     preprocess: Preprocess | None = None
     binding: Mapping[str, str] | None = None
+    assumed: Preprocess | None = None
 
 
 def pair_feeds(
@@ -51,8 +53,9 @@ def pair_feeds(
     given = (source_side.preprocess, target_side.preprocess)
     aliases = {s: t for t, s in binding.items()}
     drawn = source.draw(indices, specs, any(given), progress, aliases)
-    first = finish(drawn, specs, given[0] or _borrowed(given[1]))
-    second = _carried(drawn, first, specs, target_specs, binding, given[1] or _borrowed(given[0]))
+    usual = source_side.assumed or target_side.assumed or ASSUMED
+    first = finish(drawn, specs, given[0] or _borrowed(given[1]), usual)
+    second = _carried(drawn, first, specs, target_specs, binding, given[1] or _borrowed(given[0]), usual)
     return first, second
 
 
@@ -65,18 +68,20 @@ def single_feeds(
     return finish(source.draw(indices, filled, preprocess is not None, progress), filled, preprocess)
 
 
-def finish(drawn: Drawn, specs: Sequence[TensorInfo], preprocess: Preprocess | None) -> SampleSet:
-    """What was drawn, as the model with these inputs takes it; without preprocessing `ASSUMED` is used for images."""
+def finish(
+    drawn: Drawn, specs: Sequence[TensorInfo], preprocess: Preprocess | None, usual: Preprocess = ASSUMED
+) -> SampleSet:
+    """What was drawn, as the model with these inputs takes it; without preprocessing `usual` is used for images."""
     parts: dict[str, Array | ArrayFile] = {}
     notes = list(drawn.notes)
     for spec in specs:
         part = drawn.parts[spec.name]
         if isinstance(part, Pixels):
-            parts[spec.name] = apply(preprocess or ASSUMED, part.images, spec, part.names)
+            parts[spec.name] = apply(preprocess or usual, part.images, spec, part.names)
         else:
             parts[spec.name], more = fit(part, spec)
             notes += more
-    return _sample_set(drawn, parts, specs, preprocess, notes)
+    return _sample_set(drawn, parts, specs, preprocess, usual, notes)
 
 
 def bind(
@@ -153,7 +158,7 @@ def _propagated(before: Sequence[TensorInfo], after: Mapping[str, TensorInfo]) -
 
 def _carried(
     drawn: Drawn, first: SampleSet, specs: Sequence[TensorInfo], target: Sequence[TensorInfo],
-    binding: Mapping[str, str], preprocess: Preprocess | None,
+    binding: Mapping[str, str], preprocess: Preprocess | None, usual: Preprocess,
 ) -> SampleSet:  # fmt: skip
     """The target's sample set, from the pixels or from what the source's inputs get."""
     by_name = {s.name: s for s in specs}
@@ -163,11 +168,11 @@ def _carried(
         name = binding[spec.name]
         part = drawn.parts[name]
         if isinstance(part, Pixels) and image_input(spec, preprocess):
-            parts[spec.name] = apply(preprocess or ASSUMED, part.images, spec, part.names)
+            parts[spec.name] = apply(preprocess or usual, part.images, spec, part.names)
         else:
             parts[spec.name] = _transported(first, by_name[name], spec, notes)
     renamed = {t: drawn.parts[s] for t, s in binding.items()}
-    return _sample_set(Drawn(drawn.indices, renamed), parts, target, preprocess, notes)
+    return _sample_set(Drawn(drawn.indices, renamed), parts, target, preprocess, usual, notes)
 
 
 def _transported(first: SampleSet, source: TensorInfo, target: TensorInfo, notes: list[str]) -> Array | ArrayFile:
@@ -211,15 +216,16 @@ def _borrowed(other: Preprocess | None) -> Preprocess | None:
 
 def _sample_set(
     drawn: Drawn, parts: Mapping[str, Array | ArrayFile], specs: Iterable[TensorInfo],
-    preprocess: Preprocess | None, notes: Sequence[str],
+    preprocess: Preprocess | None, usual: Preprocess, notes: Sequence[str],
 ) -> SampleSet:  # fmt: skip
     files: dict[str, Path] = {n: p.path for n, p in parts.items() if isinstance(p, ArrayFile)}
     rows = next((p.rows for p in parts.values() if isinstance(p, ArrayFile)), ())
     images = next((n for n, p in drawn.parts.items() if isinstance(p, Pixels)), "")
     assumed = bool(images) and preprocess is None
-    more = [f"no preprocessing was given for input {images!r}: assumed {ASSUMED.describe()}"] if assumed else []
+    why = "" if usual == ASSUMED else ", the real numbers that the codes of a quantised input stand for"
+    more = [f"no preprocessing was given for input {images!r}: assumed {usual.describe()}{why}"] if assumed else []
     return SampleSet(
         arrays=Arrays(parts), batched={s.name: is_batched(s) for s in specs}, indices=drawn.indices, files=files,
-        rows=rows, preprocess=(preprocess or ASSUMED) if images else None, assumed=assumed, images=images,
+        rows=rows, preprocess=(preprocess or usual) if images else None, assumed=assumed, images=images,
         notes=(*notes, *more),
     )  # fmt: skip

@@ -2,7 +2,8 @@
 
 What a pipeline leaves open is taken from the declaration: size, layout, channels and dtype. Where the user gives no
 pipeline at all, `ASSUMED` is used for both models, and the sample set says so: the pixels as 0..1, or as they are for
-inputs of uint8 (minus 128 for int8), squeezed to the model's size.
+inputs of uint8 (minus 128 for int8), squeezed to the model's size. A quantised input that is fed real numbers tells
+what they should be (`quantised`).
 """
 
 from __future__ import annotations
