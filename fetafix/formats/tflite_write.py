@@ -1,0 +1,184 @@
+"""Write an edited TFLite file: buffers, options and quantisation in place, operators only where the graph changes.
+
+The edits' meaning is that of `fetafix.edits.apply` on the ONNX view; `transfer` carries it over to the subgraph. What
+was written is loaded and run by the interpreter, and must answer as the edited view does, before it gets its name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fetafix.edits import Edit, SetInputShape, SetPreprocessing, apply
+from fetafix.errors import EditError, FetafixError, OutputError, RuntimeCrash
+from fetafix.formats import onnx_view, tflite_schema
+from fetafix.formats.base import OpenOptions, Unsupported, Written
+from fetafix.formats.tflite_host import TfliteHost
+from fetafix.formats.tflite_patch import patched
+from fetafix.formats.tflite_program import Program
+from fetafix.formats.tflite_tensors import encode, match, tap
+from fetafix.formats.transfer import transfer
+from fetafix.graph.evaluate import Evaluator
+from fetafix.graph.proto import load_graph
+from fetafix.ir import Array, Graph
+
+_TOLERANCE, _IN_CODES = 1e-4, 0.05
+
+
+def write(path: Path, edits: Sequence[Edit], out: Path, lifted: Path, options: OpenOptions) -> Written:
+    """Write the model at `path` with `edits`, which are in terms of the view `lifted`, to `out`.
+
+    All edits are tried together; where that fails, one after the other, so that each refusal has its own reason.
+    Raises OutputError where `out` cannot be written, EditError where the result does not load.
+    """
+    if out.is_dir():
+        raise OutputError(f"{out}: expected a file to write to, found a folder; name a file in it")
+    if out.exists() and out.samefile(path):
+        raise OutputError(f"{out}: this is the original model, which is never changed; choose another output")
+    attempt = _Attempt(path, lifted)
+    wanted = [i for i, e in enumerate(edits) if not isinstance(e, SetPreprocessing)]
+    data, refused = _agreed(attempt, edits, wanted)
+    with _staging(out) as folder:
+        file = folder / out.name
+        file.write_bytes(data)
+        os.replace(file, out)
+    return Written(out, tuple(sorted(refused.items())))
+
+
+def _agreed(attempt: _Attempt, edits: Sequence[Edit], wanted: list[int]) -> tuple[bytes, dict[int, str]]:
+    """The file with as many edits as can be, and why not the others."""
+    refused: dict[int, str] = {}
+    try:
+        return attempt([edits[i] for i in wanted]), refused
+    except (Unsupported, FetafixError) as reason:
+        if len(wanted) == 1:
+            return attempt([]), {wanted[0]: str(reason)}
+    data, kept = attempt([]), []
+    for i in wanted:
+        try:
+            data = attempt([edits[k] for k in (*kept, i)])
+            kept.append(i)
+        except (Unsupported, FetafixError) as reason:
+            refused[i] = str(reason)
+    return data, refused
+
+
+class _Attempt:
+    """Makes the file's bytes with some edits, from the original each time."""
+
+    def __init__(self, path: Path, lifted: Path) -> None:
+        self._path, self._original = path, path.read_bytes()
+        self._before, self._evaluator = load_graph(lifted), Evaluator()
+        model = tflite_schema.parse(self._original)
+        self._inputs = [model.subgraphs[0].tensors[i] for i in model.subgraphs[0].inputs]
+        self._example = self._examples(onnx_view.load_example(lifted))
+        self._feeds = [encode(self._example[n], t) for n, t in zip(self._example, self._inputs, strict=True)]
+        self._native, self._outputs = self._tapped(self._original)
+        activations = [o for n in self._before.nodes for o in n.outputs if o]
+        values = self._evaluator.run(self._before, self._example, activations)
+        self._lifted = {**self._example, **dict(zip(activations, values, strict=True))}
+        self._drift = [_error(w, self._lifted[n]) for w, n in zip(self._outputs, self._before.output_names, strict=True)]
+
+    def __call__(self, edits: Sequence[Edit]) -> bytes:
+        """Raises Unsupported or EditError with the reason."""
+        if not edits:
+            return self._original
+        after = apply(self._before, [e for e in edits if not isinstance(e, SetInputShape)])
+        if any(isinstance(e, SetInputShape) for e in edits):
+            raise Unsupported("the shapes inside the file follow from its input's, which cannot be declared otherwise")
+        program = Program(tflite_schema.parse(self._original))
+        host = TfliteHost(program, self._before, match(program, self._before, self._native, self._lifted))
+        transfer(self._before, after, host, lambda names: self._samples(after, names))
+        data = patched(self._original, host.finish())
+        self._verify(data, after)
+        return data
+
+    def _examples(self, given: Mapping[str, Array] | None) -> dict[str, Array]:
+        """One sample for every input by name: the first of the batch that the view was made with, or seeded noise."""
+        rng = np.random.default_rng(0)
+        examples: dict[str, Array] = {}
+        for value, tensor in zip(self._before.inputs, self._inputs, strict=True):
+            shape = tflite_schema.shape_of(tensor)
+            if given is not None and value.name in given and given[value.name].ndim == len(shape):
+                examples[value.name] = given[value.name][: shape[0]] if shape else given[value.name]
+            elif value.dtype.kind == "f":
+                examples[value.name] = np.asarray(rng.normal(size=shape), value.dtype)
+            else:
+                examples[value.name] = np.asarray(rng.integers(0, 2, shape), value.dtype)
+        return examples
+
+    def _tapped(self, data: bytes) -> tuple[dict[int, Array], list[Array]]:
+        values, outputs = tap(data, self._feeds)
+        model = tflite_schema.parse(data)
+        tensors = [model.subgraphs[0].tensors[i] for i in model.subgraphs[0].outputs]
+        codes = [v.dtype.kind in "iu" for v in self._before.outputs] + [False] * len(tensors)
+        return values, [o if c else _real(o, t) for o, t, c in zip(outputs, tensors, codes, strict=False)]
+
+    def _samples(self, after: Graph, names: Sequence[str]) -> Mapping[str, Array]:
+        values = self._evaluator.run(after, self._example, names)
+        return dict(zip(names, values, strict=True))
+
+    def _verify(self, data: bytes, after: Graph) -> None:
+        """The written model must run and answer as the edited view does, on the example."""
+        try:
+            _, made = self._tapped(data)
+        except (RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:300]
+            raise EditError(f"{self._path}: the edited model does not load, so it is not written: {reason}") from error
+        try:
+            wanted = self._evaluator.run(after, self._example, after.output_names)
+        except RuntimeCrash:
+            return
+        if len(made) != len(wanted):
+            raise Unsupported(f"the written model has {len(made)} outputs, {len(wanted)} expected")
+        quantised = any(t.dtype.kind in "iu" and t.dtype.itemsize == 1 for t in self._native.values())
+        limit = max(_IN_CODES if quantised else _TOLERANCE, 3 * max(self._drift, default=0.0))
+        for name, want, have in zip(after.output_names, wanted, made, strict=True):
+            if want.shape != have.shape:
+                raise Unsupported(
+                    f"written natively, output {name} has shape {list(have.shape)}, {list(want.shape)} expected"
+                )
+            error = _error(have, want)
+            if not error <= limit:
+                raise Unsupported(
+                    f"written natively, output {name} answers differently from the edited graph (relative {error:.2g})"
+                )
+
+
+def _real(values: Array, tensor: object) -> Array:
+    return tflite_schema.real(values, tflite_schema.quantisation(tensor)) if values.dtype.kind in "iu" else values
+
+
+def _error(have: Array, want: Array) -> float:
+    """Relative L2 distance; 0 where both hold the same, numbers that are not finite included."""
+    if have.shape != want.shape:
+        return float("inf")
+    if np.array_equal(have, want, equal_nan=have.dtype.kind == "f" and want.dtype.kind == "f"):
+        return 0.0
+    a, b = have.astype(np.float64), want.astype(np.float64)
+    if not np.isfinite(b).all():
+        same = np.isfinite(a) == np.isfinite(b)
+        return 0.0 if same.all() else float("inf")
+    return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-9))
+
+
+@contextlib.contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """A hidden folder beside `out`, on the same file system, gone afterwards. Turns OSError into OutputError."""
+    folder = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        yield folder
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError) and not out.parent.is_dir()
+        why = f"the folder {out.parent} does not exist" if missing else error.strerror or str(error)
+        raise OutputError(f"{out}: cannot be written: {why}; choose another output") from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
