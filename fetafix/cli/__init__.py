@@ -26,6 +26,7 @@ COMMANDS = {
     "convert": "Convert a model by established converters; keep it only if it passes.",
     "faults": "List the catalogue of conversion faults, or show one entry.",
     "inject": "Put a seeded fault into a copy of a model.",
+    "bench": "Measure speed beside plain scripts, or convert networks among all frameworks.",
 }
 INTERRUPTED = 130
 UNEXPECTED = 3

@@ -1,0 +1,70 @@
+"""`fetafix bench`: speed beside plain scripts, and the matrix of conversions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def bench() -> None:
+    """Measure speed beside plain scripts, or convert every framework's networks to every other's."""
+
+
+@bench.command()
+@click.option("--rounds", type=click.IntRange(min=1), default=3, show_default=True, help="How often to measure.")
+@click.option("--folder", type=click.Path(path_type=Path), metavar="DIR",
+              help="Keep the models here (default: a temporary folder).")
+def speed(rounds: int, folder: Path | None) -> None:
+    """Print ratios to plain scripts that run the same inferences; a missed target is said, not an error."""
+    from fetafix.bench.speed import Row, table
+    from fetafix.bench.speed import speed as measure
+
+    rows: list[Row] = []
+    try:
+        for row in measure(folder, rounds):
+            click.echo(f"measured: {row.what}", err=True)
+            rows.append(row)
+    finally:
+        click.echo(table(rows))
+
+
+@bench.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--models", metavar="NAMES", help="Some of digits, MobileNetV2, ResNet101, InceptionV3.")
+@click.option("--pairs", metavar="PAIRS", help="Some pairs, such as torch:onnx,keras:* (default: all).")
+@click.option("--samples", type=click.IntRange(min=2), default=60, show_default=True, metavar="N",
+              help="Samples a comparison.")
+@click.option("--size", type=click.IntRange(min=32), metavar="N", help="Side of the images (default: the networks').")
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="S",
+              help="What makes weights and samples.")
+@click.option("--data", type=click.Path(exists=True, file_okay=False), metavar="DIR",
+              help="Images to compare on (default: made up).")
+@click.option("--resume", is_flag=True, help="Go on with the results in FOLDER.")
+def conversions(
+    folder: Path, models: str | None, pairs: str | None, samples: int, size: int | None, seed: int, data: str | None,
+    resume: bool,
+) -> None:
+    """Convert networks among PyTorch, Keras, TensorFlow, TFLite and ONNX, check and repair each, results in FOLDER.
+
+    FOLDER/results.jsonl gets a line a conversion, FOLDER/results.md the table.
+    """
+    from fetafix.bench import conversions as matrix
+    from fetafix.errors import UsageError
+
+    chosen = tuple(m.strip() for m in models.split(",")) if models else tuple(matrix.MODELS)
+    unknown = [m for m in chosen if m not in matrix.MODELS]
+    if unknown:
+        raise UsageError(f"unknown model {unknown[0]!r}; known: {', '.join(matrix.MODELS)}")
+    plan = matrix.Plan(
+        folder=folder, models=chosen, pairs=matrix.pairs_of(pairs) if pairs else matrix.PAIRS, samples=samples,
+        size=size, seed=seed, data=data)
+    rows = []
+    for row in matrix.conversions(plan, resume, lambda text: click.echo(text, err=True)):
+        rows.append(row)
+        click.echo(f"  {row.status} ({row.preprocessing}'s preprocessing), {row.seconds:.0f} s", err=True)
+        sys.stderr.flush()
+    table = matrix.write_table(folder, rows)
+    click.echo(table.read_text("utf-8"), nl=False)
