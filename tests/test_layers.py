@@ -21,7 +21,7 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
     ("render",),
     ("api", "operation", "inject", "convert"),
     ("session", "repair", "localize", "treat", "heal", "findings", "judging", "drawing", "probing",
-     "workbench", "options", "outputs", "preparation", "offer", "planning"),
+     "workbench", "lift_check", "tapped", "options", "outputs", "preparation", "offer", "planning"),
     ("faults",),
     ("judge", "graph", "inputs"),
     ("parallel", "pending", "worker", "launch", "feeding", "channel"),
@@ -108,7 +108,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert loaded("import fetafix") & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", ["check", "localize", "repair", "convert", "faults", "inject"])
+@pytest.mark.parametrize("command", ["check", "localize", "repair", "convert", "faults", "inject", "bench"])
 def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     code = f"from fetafix.cli import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass"
     assert loaded(code) & HEAVY == set()
