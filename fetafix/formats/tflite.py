@@ -33,10 +33,13 @@ def recognise(path: Path) -> str | None:
 def open(path: Path, format: str, options: OpenOptions) -> TfliteModel:
     """The model in an interpreter.
 
-    Raises UnreadableModel where the file is damaged, UsageError on an unknown signature or delegate, RuntimeCrash with
-    the operator that the runtime lacks.
+    Raises UnreadableModel where the file is damaged, UsageError on an unknown signature or delegate, UntrustedModel
+    where TensorFlow's operators in it do more than compute, RuntimeCrash with the operator that the runtime lacks.
     """
-    return TfliteModel(tflite_file.read(path), options)
+    file = tflite_file.read(path)
+    if tflite_runtime.flex_operators(file):
+        tflite_runtime.examine(file, options.trust)
+    return TfliteModel(file, options)
 
 
 class TfliteModel:
@@ -90,6 +93,12 @@ class TfliteModel:
 
         return tap(self.file, self._ports, self._settings, feeds)
 
+    def tap_forced(self, feeds: Mapping[str, Array], forced: Mapping[str, Array]) -> Taps:
+        """The same with some tensors, by their names in the taps, replaced by other values. Raises LiftError."""
+        from fetafix.formats.tflite_taps import tap_forced
+
+        return tap_forced(self.file, self._ports, self._settings, feeds, forced)
+
     def lift(self, folder: Path, example: Mapping[str, Array]) -> Lifted:
         """An ONNX view with the float interface. Raises LiftError where the converter cannot make one."""
         from fetafix.formats.tflite_lift import lift
@@ -105,7 +114,7 @@ class TfliteModel:
     def _describe(self) -> ModelInfo:
         file, ports = self.file, self._ports
         details: dict[str, Any] = {
-            "runtime": tflite_runtime.name(file),
+            "runtime": tflite_runtime.name(file, self._settings),
             "operators": dict(sorted(file.operators.items())),
             "nodes": len(ports.graph.operators),
             "dtypes": dict(sorted(file.dtypes.items())),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 from fetafix.errors import LiftError
@@ -30,8 +31,12 @@ def liftable(file: TfliteFile, ports: Ports) -> bytes | None:
     return pack(model)
 
 
-def with_outputs(file: TfliteFile, graph: int, outputs: Sequence[int]) -> bytes:
-    """A copy whose first subgraph is `graph` and ends in these of its tensors; signatures are left out."""
+def with_outputs(file: TfliteFile, graph: int, outputs: Sequence[int], forced: Sequence[int] = ()) -> bytes:
+    """A copy whose first subgraph is `graph` and ends in these of its tensors; signatures are left out.
+
+    forced: tensors of it that are fed: behind its own inputs it gets one more for each of them, in this order, which is
+    read in their place.
+    """
     model = unpack(file)
     if graph:
         _move_first(model, graph)
@@ -39,7 +44,21 @@ def with_outputs(file: TfliteFile, graph: int, outputs: Sequence[int]) -> bytes:
     main = model.subgraphs[0]
     main.outputs = list(outputs)
     main.operators = _needed(main, outputs)
+    for tensor in forced:
+        _force(main, tensor)
     return pack(model)
+
+
+def _force(graph: Any, index: int) -> None:
+    """Let everything that reads a tensor read a new input of its kind, of any shape."""
+    fed = copy(graph.tensors[index])
+    fed.name = f"{index} forced"
+    fed.shapeSignature = [-1] * len(fed.shape)
+    graph.tensors.append(fed)
+    new = len(graph.tensors) - 1
+    for operator in graph.operators:
+        operator.inputs = [new if i == index else int(i) for i in operator.inputs]
+    graph.inputs = [*(int(i) for i in graph.inputs), new]
 
 
 def renamed(graph: SubGraph) -> dict[int, str]:

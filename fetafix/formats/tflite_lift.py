@@ -19,6 +19,7 @@ from fetafix.formats import onnx_view, tf_env, tf_lift, tflite_copy, tflite_laye
 from fetafix.formats.base import Lifted
 from fetafix.formats.tflite_file import TfliteFile, read
 from fetafix.formats.tflite_ports import Ports, ports
+from fetafix.formats.tflite_runtime import VARIABLES
 from fetafix.ir import Array
 
 _HYBRID = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "UNIDIRECTIONAL_SEQUENCE_LSTM")
@@ -26,6 +27,11 @@ _HYBRID = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "BATCH_MATMUL", "U
 
 def lift(file: TfliteFile, chosen: Ports, folder: Path, example: Mapping[str, Array]) -> Lifted:
     """The view, written into `folder`. Raises LiftError that names the operators which tf2onnx does not know."""
+    stateful = sorted({o.op for o in chosen.graph.operators} & set(VARIABLES))
+    if stateful:
+        raise LiftError(
+            f"{file.path}: it keeps variables between runs ({', '.join(stateful)}), which ONNX does not have"
+        )
     tf_env.prepare()
     file, chosen = _prepared(file, chosen, folder)
     try:

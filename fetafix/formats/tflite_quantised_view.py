@@ -1,7 +1,7 @@
 """The view of a model with integer codes at its ends, given an interface in real numbers.
 
-A QuantizeLinear is put behind each such input, a DequantizeLinear in front of each such output. Codes of 16 bit need
-operator set 21.
+A QuantizeLinear is put behind each such input, a DequantizeLinear in front of each such output. Activations of 16 bit
+need operator set 21, and their biases of 64 bit are narrowed.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ def to_real(model: onnx.ModelProto, ports: Ports) -> dict[str, str]:
     graph = model.graph
     added = [_input(graph, p) for p in ports.inputs if p.quantisation is not None]
     added += [_output(graph, p) for p in ports.outputs if p.quantisation is not None]
+    _narrow(graph)
     if any(_holds_16_bit(n, graph) for n in graph.node if n.op_type in ("QuantizeLinear", "DequantizeLinear")):
         _raise_opset(model)
     return dict(added)
@@ -66,6 +67,22 @@ def _constants(graph: Any, port: Port) -> list[str]:
     values = [np.asarray(q.scale[0], np.float32), np.asarray(q.zero_point[0], port.tensor.dtype)]
     graph.initializer.extend(numpy_helper.from_array(v, n) for v, n in zip(values, names, strict=True))
     return names
+
+
+def _narrow(graph: Any) -> None:
+    """Biases of 64 bit as 32 bit, which is what DequantizeLinear takes; TFLite has them beside activations of 16 bit.
+
+    Raises LiftError where one does not fit.
+    """
+    wide = {i.name: i for i in graph.initializer if i.data_type == TensorProto.INT64}
+    for node in (n for n in graph.node if n.op_type == "DequantizeLinear"):
+        for name in (n for n in (node.input[0], *node.input[2:]) if n in wide):
+            codes = numpy_helper.to_array(wide.pop(name))
+            if np.abs(codes).max(initial=0) > np.iinfo(np.int32).max:
+                raise LiftError(f"the bias {name!r} has codes beyond 32 bit, which ONNX cannot dequantise")
+            next(i for i in graph.initializer if i.name == name).CopyFrom(
+                numpy_helper.from_array(codes.astype(np.int32), name)
+            )
 
 
 def _holds_16_bit(node: Any, graph: Any) -> bool:

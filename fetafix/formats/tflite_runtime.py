@@ -1,7 +1,7 @@
 """The LiteRT interpreter: made once, resized only when shapes change, its complaints put into words.
 
-Models with Flex operators, which are TensorFlow's own, run in full TensorFlow's interpreter; nothing else loads
-TensorFlow here.
+Models with Flex operators, which are TensorFlow's own, run in full TensorFlow's interpreter, where that has the
+delegate for them (the wheels of 2.20 and later do not, LiteRT#6458); nothing else loads TensorFlow here.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from fetafix.errors import RuntimeCrash, UnreadableModel, UsageError
+from fetafix.errors import RuntimeCrash, UnreadableModel, UntrustedModel, UsageError
 from fetafix.formats import onnx_cast, tflite_codes
 from fetafix.formats.base import OpenOptions
 from fetafix.formats.tflite_file import TfliteFile
 from fetafix.formats.tflite_ports import Port, Ports
 from fetafix.ir import Array
 
-_VARIABLES = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
+VARIABLES = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")
 _UNRESOLVED = re.compile(r"unresolved custom op: ([^.\n]+)")
 
 
@@ -41,10 +42,10 @@ class Settings:
         return cls(options.threads, options.optimise, options.provider)
 
 
-def module(file: TfliteFile) -> Any:
+def module(file: TfliteFile, settings: Settings) -> Any:
     """The module with the Interpreter that serves a file. Raises UnreadableModel where what it needs is missing."""
-    flex = [op for op in file.custom if op.startswith("Flex")]
-    if not flex:
+    flex = flex_operators(file)
+    if not flex or settings.delegate:
         from ai_edge_litert import interpreter
 
         return interpreter
@@ -55,15 +56,33 @@ def module(file: TfliteFile) -> Any:
         )
     from fetafix.formats import tf_env
 
-    tf_env.prepare()
+    tf_env.prepare(settings.threads)
     from tensorflow.lite.python import interpreter as full
 
     return full
 
 
-def name(file: TfliteFile) -> str:
+def flex_operators(file: TfliteFile) -> list[str]:
+    """The operators that TFLite only passes on to TensorFlow."""
+    return [op for op in file.custom if op.startswith("Flex")]
+
+
+def examine(file: TfliteFile, trust: bool) -> None:
+    """Raise UntrustedModel where Flex operators do more than compute, and the file is not trusted."""
+    from fetafix.formats import tf_safety
+
+    found = {op: tf_safety.danger(SimpleNamespace(op=op[4:], attr={})) for op in flex_operators(file)}
+    told = [f"{op} {what}" for op, what in found.items() if what]
+    if told and not trust:
+        raise UntrustedModel(
+            f"{file.path}: its Flex operators do more than compute: {', '.join(told)}. If you trust its origin, use "
+            "--trust"
+        )
+
+
+def name(file: TfliteFile, settings: Settings) -> str:
     """The runtime and its version, as details tell it."""
-    if any(op.startswith("Flex") for op in file.custom):
+    if flex_operators(file) and not settings.delegate:
         import tensorflow as tf
 
         return f"tensorflow lite {tf.__version__}"
@@ -77,7 +96,7 @@ def interpreter(file: TfliteFile, settings: Settings, content: bytes | None = No
 
     Raises RuntimeCrash with the operator that is unknown, UsageError where the delegate cannot be loaded.
     """
-    source = module(file)
+    source = module(file, settings)
     kinds = source.OpResolverType
     resolver = kinds.AUTO if settings.optimise else kinds.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     where = {"model_path": str(file.path)} if content is None else {"model_content": content}
@@ -106,6 +125,13 @@ def _delegate(source: Any, file: TfliteFile, library: str) -> Any:
 
 
 def _refusal(file: TfliteFile, error: Exception, settings: Settings) -> str:
+    flex = flex_operators(file)
+    if flex and "Flex delegate" in str(error):
+        return (
+            f"{file.path}: it holds operators of TensorFlow itself ({', '.join(flex)}), so-called Flex operators, and "
+            f"{name(file, settings)} comes without the Flex delegate that runs them; install a tensorflow below 2.20, "
+            "give the delegate's library with --provider, or convert without SELECT_TF_OPS"
+        )
     unknown = _UNRESOLVED.search(str(error))
     if unknown and not settings.optimise:
         return (
@@ -132,7 +158,7 @@ class Runner:
         self._file, self._ports, self._settings, self._content = file, ports, settings, content
         self._graph = ports.graph.index
         operators = {o.op for g in file.subgraphs for o in g.operators}
-        self._remake = bool(operators & set(_VARIABLES))
+        self._remake = bool(operators & set(VARIABLES))
         self._reset = any(t.variable for g in file.subgraphs for t in g.tensors)
         self.interpreter = interpreter(file, settings, content)
         self._used = False

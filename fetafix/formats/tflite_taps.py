@@ -16,7 +16,7 @@ from fetafix.errors import LiftError, RuntimeCrash
 from fetafix.formats import tflite_codes, tflite_copy, tflite_names
 from fetafix.formats.base import Tap, Taps
 from fetafix.formats.tflite_file import Operator, Tensor, TfliteFile, parse
-from fetafix.formats.tflite_ports import Ports
+from fetafix.formats.tflite_ports import Port, Ports
 from fetafix.formats.tflite_runtime import Runner, Settings
 from fetafix.ir import Array
 
@@ -29,6 +29,40 @@ def tap(file: TfliteFile, ports: Ports, settings: Settings, feeds: Mapping[str, 
 
     Raises LiftError where no way to tap leaves the outputs as they are.
     """
+    values, _ = _looked_at(file, ports, settings, feeds)
+    return Taps(tuple(layers(file, ports)), values)
+
+
+def tap_forced(
+    file: TfliteFile, ports: Ports, settings: Settings, feeds: Mapping[str, Array], forced: Mapping[str, Array]
+) -> Taps:
+    """The activations where some tensors hold other values than the model computes, by the names that `tap` gives.
+
+    Codes are found for values where the tensor is quantised. Raises LiftError as `tap`, and for tensors that are none.
+    """
+    _, chosen = _looked_at(file, ports, settings, feeds)
+    indices = {name: t.index for t in computed(file, ports) for name in (tensor_names(ports)[t.index],)}
+    unknown = [n for n in forced if n not in indices]
+    if unknown:
+        raise LiftError(f"{file.path}: there is no tensor {unknown[0]!r} that it computes")
+    content = tflite_copy.with_outputs(
+        file, ports.graph.index, [t.index for t in computed(file, ports)], [indices[n] for n in forced]
+    )
+    copy = parse(content, file.path)
+    fed = copy.main.inputs[-len(forced) :] if forced else ()
+    tensors = (copy.main.tensors[i] for i in fed)
+    more = tuple(Port(n, t, tflite_codes.interface(t)) for n, t in zip(forced, tensors, strict=True))
+    moved = replace(ports, graph=copy.main, signature=None, inputs=(*ports.inputs, *more))
+    runner = Runner(copy, moved, chosen, content)
+    outputs = runner({**feeds, **forced})
+    values = _fetched(runner, file, replace(ports, graph=copy.main))
+    return Taps(tuple(layers(file, ports)), {**values, **outputs, **forced})
+
+
+def _looked_at(
+    file: TfliteFile, ports: Ports, settings: Settings, feeds: Mapping[str, Array]
+) -> tuple[Outputs, Settings]:
+    """The activations, and the settings with which they can be looked at."""
     plain = replace(settings, threads=1, optimise=False)
     failures = []
     for way, chosen in ((as_outputs, settings), (kept, plain), (as_outputs, plain)):
@@ -37,7 +71,7 @@ def tap(file: TfliteFile, ports: Ports, settings: Settings, feeds: Mapping[str, 
         except (RuntimeCrash, LiftError) as error:
             failures.append(str(error).removeprefix(f"{file.path}: "))
             continue
-        return Taps(tuple(layers(file, ports)), values)
+        return values, chosen
     raise LiftError(f"{file.path}: its operators cannot be looked at: {'; '.join(dict.fromkeys(failures))}")
 
 
