@@ -5,6 +5,7 @@ judge → (equivalent? done) → lift and align → locate → [plan] → operat
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -13,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fetafix import offer, planning, preparation, repair
+from fetafix import offer, planning, preparation, repair, tapped
 from fetafix.api import report_on
 from fetafix.edit_data import ArrayStore
 from fetafix.errors import LiftError
@@ -39,10 +40,9 @@ def localized(session: Session) -> Report:
     if _settled(report, session):
         return report
     with ExitStack() as stack:
-        try:
-            bench = _lifted(session, stack)
-        except LiftError as error:
-            return _as(report, notes=[*report.notes, str(error)])
+        bench = _lifted(session, stack)
+        if bench.failures:
+            return _tapped(report, session, bench)
         located = _located(session, bench, bake=False)
         notes = [*report.notes, *_notes(bench, located)]
         return _as(report, findings=located.findings(bench, catalogue()), notes=notes)
@@ -64,10 +64,13 @@ def repaired(session: Session, wanted: RepairOptions) -> Report:
         if _settled(report, session) and not (wanted.plan and report.passed):
             journal.write("nothing to repair", reason=report.reason)
             return report
-        try:
-            bench = _lifted(session, stack)
-        except LiftError as error:
-            return _as(report, verdict=Verdict.UNDECIDED, reason=str(error), passed=False)
+        bench = _lifted(session, stack)
+        if bench.failures:
+            report = _tapped(report, session, bench)
+            for item in report.findings:
+                journal.write("finding", finding=item)
+            why = "Nothing can be repaired: that takes an ONNX view that answers as the model does"
+            return _as(report, reason=f"{report.reason.rstrip('.')}. {why} (see the notes).")
         return Operation(session, bench, wanted, journal, stack).run(report)
 
 
@@ -165,10 +168,20 @@ def _settled(report: Report, session: Session) -> bool:
 
 
 def _lifted(session: Session, stack: ExitStack) -> Workbench:
-    """The workbench, open until the stack closes. Raises LiftError."""
+    """The workbench, open until the stack closes; its `failures` say where a lift does not serve."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fetafix-")))
-    with session.timed("lift"):
-        return stack.enter_context(Workbench(session, folder))
+    bench = Workbench(session, folder)
+    stack.callback(bench.close)
+    with session.timed("lift"), contextlib.suppress(LiftError):  # it keeps what is wrong
+        bench.__enter__()
+    return bench
+
+
+def _tapped(report: Report, session: Session, bench: Workbench) -> Report:
+    """The report with what the native runtimes tell of the layers."""
+    with session.timed("localize"):
+        seen = tapped.locate(bench)
+    return _as(report, findings=list(seen.findings), notes=[*report.notes, *seen.notes])
 
 
 def _located(session: Session, bench: Workbench, bake: bool) -> Located:

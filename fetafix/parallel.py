@@ -28,7 +28,7 @@ from fetafix import errors, launch
 from fetafix.edits import Edit
 from fetafix.errors import FetafixError, InputDataError, RuntimeCrash
 from fetafix.feeding import Assembly, Job, Outputs, RowsOfFile, Source
-from fetafix.formats.base import Lifted, OpenOptions, Written
+from fetafix.formats.base import Lifted, OpenOptions, Taps, Written
 from fetafix.ir import Array
 from fetafix.pending import Chunk, Chunks, Pending, Progress
 from fetafix.report import ModelInfo
@@ -38,7 +38,10 @@ __all__ = ["Chunk", "Chunks", "ModelProcess", "Pending", "RowsOfFile", "Source",
 
 T = TypeVar("T")
 _TAIL_LINES, _TAIL_BYTES = 12, 4000
-_DOING = {"open": "opening the model", "lift": "lifting it to ONNX", "write": "writing the model", "run": "running"}
+_DOING = {
+    "open": "opening the model", "lift": "lifting it to ONNX", "write": "writing the model", "run": "running",
+    "tap": "looking into its layers",
+}  # fmt: skip
 
 
 def threads_each(models: int = 2) -> int:
@@ -142,6 +145,19 @@ class ModelProcess:
         """Begin to lift."""
         feeds = {k: np.asarray(v, order="C") for k, v in example.items()}
         return self._ask(Pending("lift", lambda lifted: lifted), folder=Path(folder), example=feeds)
+
+    def tap(self, feeds: Mapping[str, Array], forced: Mapping[str, Array] | None = None) -> Taps:
+        """What the model computes layer by layer in its own runtime from one feed.
+
+        forced: values, by the tensors' names in the taps, that take the place of what the model computes there. Raises
+        LiftError where its format offers no such view, or cannot force values.
+        """
+        return self.start_tap(feeds, forced).result()
+
+    def start_tap(self, feeds: Mapping[str, Array], forced: Mapping[str, Array] | None = None) -> Pending[Taps]:
+        """Begin to tap."""
+        both = [{k: np.asarray(v, order="C") for k, v in (table or {}).items()} for table in (feeds, forced)]
+        return self._ask(Pending("tap", lambda taps: taps), feeds=both[0], forced=both[1])
 
     def write(self, edits: Sequence[Edit], out: Path, lifted: Path) -> Written:
         """Write the model with edits (in terms of the lifted graph) to `out`. Raises EditError, OutputError."""

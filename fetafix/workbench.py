@@ -5,15 +5,17 @@ The judge stays the native runtime: what a lift says counts only where the lift 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from fetafix import lift_check
 from fetafix.drawing import sides
-from fetafix.errors import LiftError
+from fetafix.errors import LiftError, ModelError
 from fetafix.faults.base import Interface
 from fetafix.findings import Names
 from fetafix.formats.base import Lifted
@@ -21,23 +23,24 @@ from fetafix.graph.align import Aligner, Alignment, InputTwin
 from fetafix.graph.canonical import canonical
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.proto import load_graph
-from fetafix.graph.segment import Layout, relative_error
+from fetafix.graph.segment import Layout
 from fetafix.inputs.pairing import pair_feeds
 from fetafix.inputs.preprocess import ASSUMED
 from fetafix.inputs.recipe import Preprocess
 from fetafix.ir import Array, Graph
+from fetafix.options import Side
 from fetafix.parallel import ModelProcess
 from fetafix.probing import takes_batches
 from fetafix.session import Session
 
 _SAMPLES = 4
-_LIFT_AGREES = 1e-3
 
 
 class Workbench:
     """The lifted pair of a session. A context manager: it holds activations, perhaps in a temporary file.
 
-    Entering raises LiftError where a model cannot be lifted or its lift answers otherwise than the model.
+    Entering raises LiftError where a model cannot be lifted, or its lift cannot be run node by node, or answers
+    otherwise than the model. `failures` then says which; the other side's lift stands.
     """
 
     def __init__(self, session: Session, folder: Path) -> None:
@@ -50,19 +53,30 @@ class Workbench:
         self._stackable = [s.stackable for s in both]
         self.source_feeds, self.target_feeds = (s.feed(0, self.count) for s in both)
         self.own: dict[str, Array] = {}
+        self.failures: dict[Side, ModelError] = {}
         self._last: tuple[Graph, Alignment] | None = None
 
     def __enter__(self) -> Workbench:
-        self.source_lift, self.target_lift = self._lift()
-        source = canonical(load_graph(self.source_lift.path), self.evaluator)
-        self.target = canonical(load_graph(self.target_lift.path), self.evaluator)
-        self.aligner = Aligner(source, self.source_feeds, self.evaluator)
-        self._verify()
+        for folder in (first := self.folder / "source"), (second := self.folder / "target"):
+            folder.mkdir()
+        ours = self.session.source.start_lift(first, self.source_feeds)
+        theirs = self.session.target.start_lift(second, self.target_feeds)
+        with self._noting("source"):
+            self._open_source(ours.result())
+        with self._noting("target"):
+            self._open_target(theirs.result())
+        if self.failures:
+            raise LiftError(". ".join(dict.fromkeys(map(str, self.failures.values()))))
         self._settle_inputs(self.target_feeds)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.aligner.__exit__(None, None, None)
+        self.close()
+
+    def close(self) -> None:
+        """Give up what is held; for a workbench that could not be entered."""
+        if hasattr(self, "aligner"):
+            self.aligner.__exit__(None, None, None)
 
     @property
     def source(self) -> Graph:
@@ -86,14 +100,29 @@ class Workbench:
         """Feed the target these values from now on (its preprocessing was changed)."""
         self._settle_inputs(feeds)
 
-    def _lift(self) -> tuple[Lifted, Lifted]:
-        session = self.session
-        folders = [self.folder / name for name in ("source", "target")]
-        for folder in folders:
-            folder.mkdir()
-        first = session.source.start_lift(folders[0], self.source_feeds)
-        second = session.target.start_lift(folders[1], self.target_feeds)
-        return first.result(), second.result()
+    @contextmanager
+    def _noting(self, side: Side) -> Iterator[None]:
+        """Keeps what is wrong with a side's lift, so that the other side is looked at all the same."""
+        try:
+            yield
+        except ModelError as error:
+            self.failures[side] = error
+
+    def _open_source(self, lifted: Lifted) -> None:
+        self.source_lift = lifted
+        graph = canonical(load_graph(lifted.path), self.evaluator)
+        self.aligner = Aligner(graph, self.source_feeds, self.evaluator)
+        if self.session.source_info.format != "onnx":
+            names = [n for n in self.source.output_names if n in self.aligner.values]
+            values = {n: self.aligner.values[n] for n in names}
+            self._agrees(self.session.source, self.source_feeds, values, self._stackable[0])
+
+    def _open_target(self, lifted: Lifted) -> None:
+        self.target_lift = lifted
+        self.target = canonical(load_graph(lifted.path), self.evaluator)
+        if self.session.target_info.format != "onnx":
+            values = self._run_target(self.target, self.target_feeds)
+            self._agrees(self.session.target, self.target_feeds, values, self._stackable[1])
 
     def _settle_inputs(self, feeds: Mapping[str, Array]) -> None:
         """Inputs that hold the source's values in some layout are twins; others get their own values."""
@@ -108,31 +137,22 @@ class Workbench:
         self._twins, self.own = tuple(twins), own
         self._last = None
 
-    def _verify(self) -> None:
-        """Compare each lift with its own artifact; ONNX models are their own lift."""
-        session = self.session
-        if session.source_info.format != "onnx":
-            names = [n for n in self.source.output_names if n in self.aligner.values]
-            lifted = {n: self.aligner.values[n] for n in names}
-            self._agrees(session.source, self.source_feeds, lifted, self._stackable[0])
-        if session.target_info.format != "onnx":
-            values = self.evaluator.run(self.target, self.target_feeds, self.target.output_names)
-            lifted = dict(zip(self.target.output_names, values, strict=True))
-            self._agrees(session.target, self.target_feeds, lifted, self._stackable[1])
-
     def _agrees(
         self, process: ModelProcess, feeds: Mapping[str, Array], lifted: Mapping[str, Array], stackable: bool
     ) -> None:
+        """Compare a lift with its own artifact. ONNX models are their own lift, and are not compared.
+
+        Raises LiftError, which says which output differs how much. The outputs may differ as `lift_check.bound` has it.
+        """
         samples = feeds if stackable else {k: v[None] for k, v in feeds.items()}
         native = process.run(samples, self.count, stackable)
+        details = process.info().details
         for name, value in lifted.items():
-            own = native.get(name)
-            fits = own is not None and own.size == value.size
-            error = relative_error(value, np.asarray(own).reshape(value.shape)) if fits else np.inf
-            if not error <= _LIFT_AGREES:
+            found = lift_check.differs(name, value, native.get(name), details)
+            if found:
                 raise LiftError(
-                    f"the ONNX view of {process.path} answers otherwise than the model itself (output {name!r}, "
-                    f"relative error {error:.2g}): the lift is wrong, not your model, so layers cannot be compared"
+                    f"the ONNX view of {process.path} answers otherwise than the model itself (output {name!r}: "
+                    f"{found}): the lift is wrong, not your model, so layers cannot be compared in it"
                 )
 
     @cached_property

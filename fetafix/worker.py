@@ -193,6 +193,15 @@ class Worker:
     def _do_lift(self, job: int, folder: Path, example: dict[str, Any]) -> Any:
         return self._model().lift(folder, example)
 
+    def _do_tap(self, job: int, feeds: dict[str, Any], forced: dict[str, Any]) -> Any:
+        from fetafix.errors import LiftError
+
+        tap = getattr(self._model(), "tap_forced" if forced else "tap", None)
+        if tap is None:
+            what = "forced to other values" if forced else "looked into"
+            raise LiftError(f"{self._path}: its layers cannot be {what} in its own runtime")
+        return tap(feeds, forced) if forced else tap(feeds)
+
     def _do_write(self, job: int, edits: Any, out: Path, lifted: Path) -> Any:
         self.busy_writing = True
         try:

@@ -100,7 +100,8 @@ class Artifact(Protocol):
     """An opened model in its own runtime.
 
     It may offer `differently()`, a context manager within which `run` is optimised and threaded otherwise than usual,
-    `preferred_batch_bytes`, and `tap(feeds) -> Taps`, for looking inside where the lift does not agree with the model.
+    `preferred_batch_bytes`, and `tap(feeds) -> Taps`, for looking inside where the lift does not agree with the model;
+    `tap_forced(feeds, forced)` does so with some tensors, by their names in the taps, replaced by other values.
     """
 
     @property

@@ -20,7 +20,7 @@ import numpy as np
 from fetafix.edits import Edit
 from fetafix.errors import InputDataError, RuntimeCrash, UnreadableModel, UsageError
 from fetafix.formats import onnx_cast, onnx_errors, onnx_provider
-from fetafix.formats.base import Lifted, OpenOptions, Written
+from fetafix.formats.base import Lifted, OpenOptions, Taps, Written
 from fetafix.formats.onnx_scan import ExternalTensor, Facts, scan
 from fetafix.ir import Array
 from fetafix.report import ModelInfo, TensorInfo
@@ -122,6 +122,17 @@ class OnnxModel:
 
         write(self._path, edits, out)
         return Written(out)
+
+    def tap(self, feeds: Mapping[str, Array]) -> Taps:
+        """Every tensor that a node makes, in a session that does not optimise. Raises LiftError."""
+        return self.tap_forced(feeds, {})
+
+    def tap_forced(self, feeds: Mapping[str, Array], forced: Mapping[str, Array]) -> Taps:
+        """The same with some tensors replaced by other values."""
+        from fetafix.formats.onnx_taps import tap
+
+        ready = {k: onnx_cast.fit(k, v, str(self._inputs[k])) for k, v in feeds.items()}
+        return tap(self._path, self._options, ready, forced)
 
     def _run_raw(self, feeds: Mapping[str, Array]) -> list[Any]:
         """With bfloat16 in the interface, for which only OrtValues serve."""

@@ -20,7 +20,7 @@ import numpy as np
 from fetafix.edits import Edit
 from fetafix.errors import LiftError, OutputError, RuntimeCrash, UnreadableModel
 from fetafix.formats import torch_device, torch_env, torch_repair
-from fetafix.formats.base import Lifted, OpenOptions, Written
+from fetafix.formats.base import Lifted, OpenOptions, Taps, Written
 from fetafix.formats.torch_lift import lift
 from fetafix.formats.torch_program import Program
 from fetafix.formats.torch_recognise import EXPORT, MODULE, SAFETENSORS, STATE_DICT, TORCHSCRIPT, recognise
@@ -138,6 +138,20 @@ class TorchArtifact:
             raise
         except Exception as error:  # exporters raise anything
             raise LiftError(f"{self._path}: no ONNX view: {_reason(error)}") from error
+
+    def tap(self, feeds: Mapping[str, Array]) -> Taps:
+        """What its layers compute. Raises RuntimeCrash with PyTorch's message."""
+        return self.tap_forced(feeds, {})
+
+    def tap_forced(self, feeds: Mapping[str, Array], forced: Mapping[str, Array]) -> Taps:
+        """The same with some tensors, by their names in the taps, replaced by other values."""
+        from fetafix.formats import torch_taps
+
+        program = self._on_cpu()
+        try:
+            return torch_taps.tap(program, self._arguments(feeds), dict(feeds), forced)
+        except Exception as error:  # as in run
+            raise RuntimeCrash(f"{self._path}: PyTorch cannot run it layer by layer: {_reason(error)}") from error
 
     def _on_cpu(self) -> Program:
         """The program as exporters want it."""
