@@ -112,6 +112,10 @@ class TensorFlowModel:
 
         return write(self._path, self._format, self._options, edits, Path(out), Path(lifted))
 
+    def close(self) -> None:
+        """Give the session's memory back."""
+        self._running.close()
+
     def _start(self, graph_def: Any, optimise: bool, threads: int = 0) -> Running:
         options = config(threads or self._options.threads, optimise)
         try:

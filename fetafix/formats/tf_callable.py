@@ -12,9 +12,6 @@ from typing import Any
 from fetafix.errors import UnreadableModel
 from fetafix.formats import tf_graph, tf_variables
 
-_OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
-
-
 def call(path: Path, meta: Any, prefix: str) -> tuple[Any, dict[str, str], dict[str, str]]:
     """The graph with a call of the only function, its inputs and its outputs. Raises UnreadableModel."""
     name, attribute = _only(path, meta)
@@ -62,7 +59,7 @@ def _captured(path: Path, meta: Any, concrete: Any, prefix: str) -> list[str]:
     """The main graph's node of each thing that the function captures."""
     if not concrete.bound_inputs:
         return []
-    objects = _object_graph(prefix)
+    objects = tf_variables.object_graph(prefix)
     handles = {k: n for n, k in tf_variables.keys(meta.graph_def, meta.saver_def.restore_op_name).items()}
     found = []
     for number in concrete.bound_inputs:
@@ -72,18 +69,6 @@ def _captured(path: Path, meta: Any, concrete: Any, prefix: str) -> list[str]:
                                   "other than variables; save it with signatures")
         found.append(handles[keys[0]])
     return found
-
-
-def _object_graph(prefix: str) -> Any:
-    import tensorflow as tf
-    from tensorflow.core.protobuf import trackable_object_graph_pb2
-
-    reader = tf.train.load_checkpoint(prefix)
-    if not reader.has_tensor(_OBJECTS):
-        return None
-    graph = trackable_object_graph_pb2.TrackableObjectGraph()
-    graph.ParseFromString(reader.get_tensor(_OBJECTS))
-    return graph
 
 
 def _shapes(concrete: Any, count: int) -> list[Any]:

@@ -41,13 +41,12 @@ def open_graph(path: Path, options: OpenOptions) -> Program:
 
 def load(path: Path) -> Any:
     """The GraphDef of a file."""
-    from google.protobuf.message import DecodeError
     from tensorflow.core.framework import graph_pb2
 
     graph_def = graph_pb2.GraphDef()
     try:
         graph_def.ParseFromString(path.read_bytes())
-    except DecodeError as error:
+    except Exception as error:  # protobuf's DecodeError
         raise UnreadableModel(f"{path}: this is a TensorFlow GraphDef, but the file is cut off or damaged ({error}); "
                               "copy or download it again") from error
     if not graph_def.node:

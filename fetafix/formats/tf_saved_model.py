@@ -51,14 +51,13 @@ def open_saved_model(path: Path, options: OpenOptions) -> Program:
 
 def load(path: Path) -> Any:
     """The SavedModel message of a folder, or of its saved_model.pb."""
-    from google.protobuf.message import DecodeError
     from tensorflow.core.protobuf import saved_model_pb2
 
     file = folder_of(path) / FILE
     saved = saved_model_pb2.SavedModel()
     try:
         saved.ParseFromString(file.read_bytes())
-    except DecodeError as error:
+    except Exception as error:  # protobuf's DecodeError
         raise UnreadableModel(f"{file}: this is a SavedModel's graph, but the file is cut off or damaged ({error}); "
                               "copy or download the folder again") from error
     return saved

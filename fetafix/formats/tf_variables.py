@@ -37,6 +37,37 @@ def keys(graph_def: Any, restore: str) -> dict[str, str]:
     return found
 
 
+_OBJECTS = "_CHECKPOINTABLE_OBJECT_GRAPH"
+
+
+def object_graph(prefix: str) -> Any:
+    """The checkpoint's table of objects and the keys of their values (TensorFlow 2), or None where it has none."""
+    import tensorflow as tf
+    from tensorflow.core.protobuf import trackable_object_graph_pb2
+
+    reader = tf.train.load_checkpoint(prefix)
+    if not reader.has_tensor(_OBJECTS):
+        return None
+    graph = trackable_object_graph_pb2.TrackableObjectGraph()
+    graph.ParseFromString(reader.get_tensor(_OBJECTS))
+    return graph
+
+
+def captured_keys(meta: Any, function: str, prefix: str) -> dict[str, list[str]]:
+    """Argument of a function → checkpoint keys of the variable that TensorFlow 2 binds to it.
+
+    They may be others than those that the graph of TensorFlow 1 restores: Keras saves what it exports twice.
+    """
+    if function not in meta.object_graph_def.concrete_functions:
+        return {}
+    bound = list(meta.object_graph_def.concrete_functions[function].bound_inputs)
+    objects = object_graph(prefix) if bound else None
+    if objects is None:
+        return {}
+    args = [a.name for a in tf_graph.library(meta.graph_def)[function].signature.input_arg][-len(bound):]
+    return {a: [t.checkpoint_key for t in objects.nodes[i].attributes] for a, i in zip(args, bound, strict=True)}
+
+
 def _strings(nodes: Mapping[str, Any], tensor: str) -> list[str] | None:
     import tensorflow as tf
 
