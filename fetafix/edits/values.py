@@ -66,12 +66,15 @@ class SetInput:
 
     def cost(self, graph: Graph) -> float:
         """2 and a logarithmic share for the elements that change."""
-        old = graph.constant(find(graph, self.node), self.slot)
+        node = find(graph, self.node)
+        old = graph.constant(node, self.slot)
         if self.value is None:
             return 2.0
+        if node.op in ("QuantizeLinear", "DequantizeLinear") and self.slot:
+            return 2.0 + 0.5 * float(np.log2(self.value.size))  # how numbers are stored, not the numbers
         if old is None or old.shape != self.value.shape:
             return 3.0 + float(np.log2(1 + self.value.size))
-        return 2.0 + float(np.log2(1 + codes.changed(graph, find(graph, self.node).input(self.slot), self.value)))
+        return 2.0 + float(np.log2(1 + codes.changed(graph, node.input(self.slot), self.value)))
 
     def apply(self, graph: Graph) -> Graph:
         """The graph with the constant in place, under its old name where nobody else reads that."""

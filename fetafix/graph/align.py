@@ -21,6 +21,7 @@ from fetafix.graph.walk import Guilty, Walk
 from fetafix.ir import Array, Graph, Node
 
 _NOISE_FACTOR = 30.0
+_SAME_MODEL = 0.5  # share of the source's grids that the target has too where both are the same quantised model
 _TURNED = 12  # anchors that a segment may give up to reach the Transpose that turned them
 _MOVES = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
 
@@ -112,13 +113,16 @@ class Aligner:
         if not coded and not self._coded:
             return NO_SLACK
         source = self.source
-        shared = (signatures(source) & signatures(target)) if coded and self._coded else frozenset[Signature]()
         if not self._coded:
-            return Slack(shared)
+            return Slack(coded=True)
+        own = signatures(source)
+        shared = own & signatures(target)
+        if coded and len(shared) >= _SAME_MODEL * len(own):
+            return Slack(True, shared, own)
         skipped = frozenset[str]() if coded else frozenset(
             t for n in source.nodes for t in n.outputs
             if (readers := source.consumers.get(t)) and all(r.op == "QuantizeLinear" for r, _ in readers))
-        return Slack(shared, self._source_rounding(shared, skipped), skipped)
+        return Slack(True, shared, shared, self._source_rounding(shared, skipped), skipped)
 
     def _source_rounding(self, shared: frozenset[Signature], skipped: frozenset[str]) -> dict[str, float]:
         """What rounding explains of each source tensor, computed from tensors that a target's may stand for."""
@@ -209,10 +213,10 @@ class Alignment:
         self, floor: float, source: Graph, source_feeds: Mapping[str, Array], guilty: Guilty
     ) -> Callable[[Graph, Mapping[str, Array]], float] | None:
         """The tolerance of a version of a segment's target, where one of the models is quantised."""
-        if self._slack is NO_SLACK:
+        if not self._slack.coded:
             return None
         run, shared = self._aligner.evaluator.run, self._slack.shared
-        theirs = explained(source, source_feeds, guilty.source, run, shared) if source.nodes else 0.0
+        theirs = explained(source, source_feeds, guilty.source, run, self._slack.theirs) if source.nodes else 0.0
 
         def tolerance(piece: Graph, feeds: Mapping[str, Array]) -> float:
             return max(floor, allowance(theirs, explained(piece, feeds, guilty.target, run, shared)))

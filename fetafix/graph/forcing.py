@@ -47,10 +47,14 @@ class Twin:
 class Slack:
     """What the walk knows of rounding: grids that both models share, and the source's own explained errors.
 
+    coded: whether one of the models is quantised. theirs: grids of the source that explain nothing; all of them where the
+    target is the same quantised model.
     skipped: source tensors that no target tensor may stand for: what a quantised source rounds next.
     """
 
+    coded: bool = False
     shared: frozenset[Signature] = frozenset()
+    theirs: frozenset[Signature] = frozenset()
     source: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     skipped: frozenset[str] = frozenset()
 

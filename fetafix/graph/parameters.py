@@ -23,7 +23,8 @@ from fetafix.ir import Array, Graph, Node, Value
 from fetafix.quantisation import Grid
 
 WEIGHT, BIAS, SCALE = "weight", "bias", "scale"
-_SETTINGS = {"Clip", "Resize", "Upsample", "Pad", "Pow", "Min", "Max", "Where", "Range", "OneHot"}
+_SETTINGS = {"Clip", "Resize", "Upsample", "Pad", "Pow", "Min", "Max", "Where", "Range", "OneHot",
+             "QuantizeLinear", "DequantizeLinear"}
 _ROLES = {
     "BatchNormalization": {1: SCALE, 2: BIAS, 3: "mean", 4: "variance"},
     "Conv": {2: BIAS}, "ConvTranspose": {2: BIAS}, "Gemm": {2: BIAS}, "MatMul": {2: BIAS},

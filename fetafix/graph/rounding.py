@@ -10,10 +10,10 @@ ratio is close to 1; the fewest there are in practice are one per output channel
 freedom on each side the ratio of two such sums exceeds 3 in 0.3% of cases (F(8, 8) > 9).
 
 A range is chosen on calibration samples, and other samples go beyond it here and there: what a QuantizeLinear cuts off
-counts as explained where it concerns at most 1% of the values (or a tensor of few), none of them beyond twice the range.
+counts as explained where it concerns at most 1% of the values (or a tensor of few), none beyond twice the range.
 
 An activation's step counts as no finer than a grid of its bits over the source's values would have (else saturation
-would excuse itself) and no coarser than 16 times that: a grid may be laid out for more than these few samples, for
+would excuse itself) and no coarser than 5 times that: a grid may be laid out for more than these few samples, for
 the other inputs of a Concat, or by rule (Softmax), but not for another range altogether. Grids and constants that both
 models share explain nothing.
 """
@@ -34,7 +34,7 @@ from fetafix.ir import Array, Graph, Node
 from fetafix.quantisation import Grid
 
 FACTOR = 3.0
-_COARSER = 16.0
+_COARSER = 5.0
 _MOST = 0.5  # an "explanation" of more than this explains nothing
 _BEYOND, _SHARE, _FEW = 2.0, 0.01, 64
 _MOVES = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MaxPool"})
