@@ -119,8 +119,8 @@ def unknown_class(config: Config, known: Callable[[Config], type[Any] | None]) -
     """The first layer whose class Keras does not have: "layer 'x' (class Y)"; None where all are known."""
     for name, layer in layers(config):
         if known(layer) is None:
-            package = layer.get("registered_name") or layer.get("module") or ""
-            origin = f" of {package}" if package and not str(package).startswith("keras") else ""
+            module = layer.get("module")
+            origin = f" of the module {module}" if module and not str(module).startswith("keras") else ""
             return f"layer {name!r} has the class {layer['class_name']}{origin}"
     return None
 

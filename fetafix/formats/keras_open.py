@@ -140,7 +140,7 @@ def _legacy_weights(path: Path, file: Any, model: Any) -> None:
     from keras.src.legacy.saving import legacy_h5_format
 
     group = file["model_weights"] if "model_weights" in file else file
-    if not model.built or (not model.weights and len(group)):
+    if not model.built:
         raise _unbuilt(path, model)
     try:
         legacy_h5_format.load_weights_from_hdf5_group(group, model)
