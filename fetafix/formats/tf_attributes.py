@@ -1,4 +1,8 @@
-"""ONNX attributes on TensorFlow operators: strides, dilations and padding, epsilon, alpha, axes, transposed operands."""
+"""ONNX attributes on TensorFlow operators: strides, dilations and padding, epsilon, alpha, axes, transposed operands.
+
+A node may lack attributes that have their default value, and asking protobuf for one that is not there puts an empty
+one in, which TensorFlow refuses: hence every `in`.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +48,7 @@ def _window(host: Any, unit: Sequence[Any], node: Node, attrs: dict[str, Any], n
     odd = {n.op for n in unit} & {"Pad", "PadV2", "MirrorPad", "SpaceToBatchND", "BatchToSpaceND", "Squeeze"}
     if odd or names - {"strides", "dilations", "pads", "auto_pad", "kernel_shape"} or native.op == "Conv3D":
         raise Unsupported(f"{node.label}: {', '.join(sorted(names))} cannot be set on {native.op}")
-    last = native.attr["data_format"].s in (b"", b"NHWC")
+    last = "data_format" not in native.attr or native.attr["data_format"].s == b"NHWC"
     axes = (1, 2) if last else (2, 3)
     dims = 2
     strides, dilations = attrs.get("strides", (1,) * dims), attrs.get("dilations", (1,) * dims)
@@ -52,7 +56,7 @@ def _window(host: Any, unit: Sequence[Any], node: Node, attrs: dict[str, Any], n
         raise Unsupported(f"{node.label}: {native.op} has no dilations on the CPU")
     if native.op == "DepthwiseConv2dNative" and strides[0] != strides[1]:
         raise Unsupported(f"{node.label}: {native.op} has one stride for both axes")
-    padding = _padding(native, attrs, node, axes) if names & {"pads", "auto_pad"} else None
+    padding = _padding(native, attrs, node, axes)  # SAME would follow the new strides, which ONNX's numbers do not
 
     def change() -> None:
         host.structural = True
@@ -61,10 +65,9 @@ def _window(host: Any, unit: Sequence[Any], node: Node, attrs: dict[str, Any], n
             _set(native, "dilations", dilations, axes)
         elif "kernel_shape" in attrs:
             _set(native, "ksize", attrs["kernel_shape"], axes)
-        if padding is not None:
-            native.attr["padding"].s = padding[0]
-            if native.op != "AvgPool":
-                native.attr["explicit_paddings"].CopyFrom(_integers(padding[1]))
+        native.attr["padding"].s = padding[0]
+        if native.op != "AvgPool":
+            native.attr["explicit_paddings"].CopyFrom(_integers(padding[1]))
         for n in unit:
             n.attr.pop("_output_shapes", None)
 
@@ -90,7 +93,7 @@ def _padding(native: Any, attrs: dict[str, Any], node: Node, axes: tuple[int, in
 
 
 def _set(native: Any, name: str, values: Sequence[int], axes: tuple[int, int]) -> None:
-    new = list(native.attr[name].list.i) or [1, 1, 1, 1]
+    new = list(native.attr[name].list.i) if name in native.attr else [1, 1, 1, 1]
     for axis, value in zip(axes, values, strict=True):
         new[axis] = int(value)
     native.attr[name].CopyFrom(_integers(new))
@@ -131,7 +134,8 @@ def _concat(host: Any, unit: Sequence[Any], node: Node, attrs: dict[str, Any], n
     if held is not None and held.perm:
         axis = held.perm[axis]
     slot = int(native.attr["N"].i)
-    dtype = np.int64 if native.attr["Tidx"].type == 9 else np.int32
+    wide = "Tidx" in native.attr and native.attr["Tidx"].type == 9  # DT_INT64
+    dtype = np.int64 if wide else np.int32
 
     def change() -> None:
         host.structural = True

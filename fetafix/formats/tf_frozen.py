@@ -56,7 +56,8 @@ def load(path: Path) -> Any:
 
 def _outputs(graph_def: Any) -> dict[str, str]:
     functions = tf_graph.library(graph_def)
-    read = {tf_graph.split(i)[0] for n in graph_def.node for i in n.input if n.op not in ("NoOp", "Assert")}
+    read = {tf_graph.split(i)[0] for n in graph_def.node for i in (n.input[:1] if n.op == "Assert" else n.input)
+            if not i.startswith("^")}
     found: dict[str, str] = {}
     for node in graph_def.node:
         if node.name in read or node.op in _NO_OUTPUT:

@@ -1,7 +1,7 @@
-"""What a TensorFlow graph must not do unless it is trusted: touch files, run Python, reach the network, end the process.
+"""What a TensorFlow graph must not do unless trusted: touch files, run Python, reach the network, end the process.
 
 The nodes of the graph and of every function in its library are looked at before anything is loaded. A SavedModel's own
-operators for saving and restoring its variables are exempt, where only its saver reaches them.
+operators for saving and restoring its variables are exempt, where running it does not reach them.
 """
 
 from __future__ import annotations
@@ -37,8 +37,7 @@ _SHOWN = 3
 
 
 def examine(
-    path: Path, graph_def: Any, trust: bool, save: Iterable[str] = (), restore: Iterable[str] = (),
-    runs: Iterable[str] = ()
+    path: Path, graph_def: Any, trust: bool, restore: Iterable[str] = (), runs: Iterable[str] = ()
 ) -> None:
     """Look at all nodes of a GraphDef and its library.
 
@@ -46,9 +45,8 @@ def examine(
         path: for messages.
         graph_def: the graph.
         trust: whether operators that touch files, run Python or reach other machines are allowed.
-        save: tensors of the saver; what only they reach never runs.
-        restore: likewise, for restoring; it runs when the model is opened, and may read checkpoints.
-        runs: tensors that running or initialising the model computes.
+        restore: what restores the variables when the model is opened; it may read checkpoints.
+        runs: tensors that running or initialising the model computes. What neither reaches never runs, and may save.
 
     Raises UntrustedModel, or UnreadableModel where TensorFlow does not have an operator, with operator and node.
     """
@@ -56,14 +54,14 @@ def examine(
     nodes = {n.name: n for n in graph_def.node}
     used = _reached(nodes, functions, runs)
     restoring = _reached(nodes, functions, restore) - used
-    saving = _reached(nodes, functions, save) - used - restoring
     found: dict[str, list[str]] = {}
     unknown: list[str] = []
     for key, node in _all(nodes, functions):
         if node.op not in functions and tf_graph.op_def(node.op) is None:
             unknown.append(f"{node.op} (node {node.name})")
         what = danger(node)
-        exempt = (key in saving and _SAVER.fullmatch(node.op)) or (key in restoring and _RESTORE.fullmatch(node.op))
+        saves = _SAVER.fullmatch(node.op) and key not in restoring
+        exempt = (runs or restore) and key not in used and (saves or _RESTORE.fullmatch(node.op))
         if what and not exempt:
             found.setdefault(what, []).append(f"{node.op} (node {node.name})")
     if found and not trust:
@@ -78,7 +76,8 @@ def examine(
 def danger(node: Any) -> str:
     """What a node does beyond computing; "" for nothing."""
     if node.op == "PrintV2":
-        return "touches files" if node.attr["output_stream"].s.startswith(b"file:") else ""
+        to_file = "output_stream" in node.attr and node.attr["output_stream"].s.startswith(b"file:")
+        return "touches files" if to_file else ""
     return next((what for what, pattern in _DANGEROUS.items() if pattern.fullmatch(node.op)), "")
 
 

@@ -27,8 +27,7 @@ def open_saved_model(path: Path, options: OpenOptions) -> Program:
     saver = _saver(path, meta)
     init = _init(meta)
     roots = [t.name for s in meta.signature_def.values() for t in s.outputs.values()]
-    tf_safety.examine(path, meta.graph_def, options.trust, [meta.saver_def.save_tensor_name],
-                      [meta.saver_def.restore_op_name], [*roots, init])
+    tf_safety.examine(path, meta.graph_def, options.trust, [meta.saver_def.restore_op_name], [*roots, init])
     details = {
         "saved_by": meta.meta_info_def.tensorflow_version or "unknown",
         "tags": sorted(meta.meta_info_def.tags),

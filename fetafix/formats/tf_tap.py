@@ -69,7 +69,10 @@ def frozen(program: Program, values: Mapping[str, Array] | None = None) -> Any:
         return flat.graph_def
     graph_def = convert_to_constants.convert_variables_to_constants_from_session_graph(
         _Values(values), flat.graph_def, list(dict.fromkeys(ends)))
-    return tf_graph.ordered(graph_def)
+    graph_def = tf_graph.ordered(graph_def)
+    for node in graph_def.node:
+        node.attr.pop("_output_shapes", None)  # of the variables' handles, which are tensors now
+    return graph_def
 
 
 class Tapped:
