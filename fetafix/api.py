@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from fetafix.errors import ModelError
 from fetafix.judging import Judgement
 from fetafix.options import Options, RepairOptions
@@ -21,7 +23,7 @@ def check(source: str | Path, target: str | Path, options: Options | None = None
     Raises UsageError (InputDataError, ConfigError) for what the caller has to put right. A model that cannot be opened
     or run makes an undecided report.
     """
-    return _run(source, target, options, "check", lambda session: report_on(session, session.judge("all", stop=True)))
+    return _run(source, target, options, "check", _checked)
 
 
 def localize(source: str | Path, target: str | Path, options: Options | None = None) -> Report:
@@ -63,6 +65,11 @@ def _run(
     return report
 
 
+def _checked(session: Session) -> Report:
+    report = report_on(session, session.judge("all", stop=True))
+    return msgspec.structs.replace(report, notes=[*report.notes, *_coded(session, report.verdict)])
+
+
 def report_on(session: Session, judgement: Judgement) -> Report:
     """The report of `check`: a session's pair as judged."""
     ruling = judgement.ruling
@@ -72,6 +79,16 @@ def report_on(session: Session, judgement: Judgement) -> Report:
         agreement=judgement.agreement, gate=session.gate, passed=ruling.passed, notes=notes(session),
         timings=session.timings,
     )
+
+
+def _coded(session: Session, verdict: Verdict) -> list[str]:
+    """For a quantised model that does not agree: who tells quantisation from faults."""
+    if verdict not in (Verdict.DRIFTING, Verdict.DIVERGENT):
+        return []
+    whose = [name for name, info in (("source", session.source_info), ("target", session.target_info))
+             if info.details.get("quantised")]
+    return [f"the {' and the '.join(whose)} {'are' if len(whose) > 1 else 'is'} quantised: fetafix localize tells what "
+            "rounding explains from faults"] if whose else []
 
 
 def undecided(session: Session, error: ModelError, command: str = "check") -> Report:

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fetafix import offer, planning, preparation, repair, tapped
+from fetafix import explained, offer, planning, preparation, repair, tapped
 from fetafix.api import report_on
 from fetafix.edit_data import ArrayStore
 from fetafix.errors import LiftError
@@ -27,7 +27,7 @@ from fetafix.localize import Located, locate
 from fetafix.options import RepairOptions
 from fetafix.outputs import default_output
 from fetafix.repair import Group, Surgeon, Trial
-from fetafix.report import Finding, Output, Report, Verdict
+from fetafix.report import Finding, Output, Quantisation, Report, Verdict
 from fetafix.session import Session
 from fetafix.workbench import Workbench
 
@@ -45,7 +45,8 @@ def localized(session: Session) -> Report:
             return _tapped(report, session, bench)
         located = _located(session, bench, bake=False)
         notes = [*report.notes, *_notes(bench, located)]
-        return _as(report, findings=located.findings(bench, catalogue()), notes=notes)
+        report = _as(report, findings=located.findings(bench, catalogue()), notes=notes)
+        return _explained(report, bench, located)
 
 
 def repaired(session: Session, wanted: RepairOptions) -> Report:
@@ -97,6 +98,8 @@ class Operation:
         report = _as(
             report, findings=found, repairs=repair.records(trial, extra), notes=[*report.notes, *notes]
         )
+        if located is not None:
+            report = _explained(report, self.bench, located, repaired=trial.copy is not None)
         if trial.copy is None:
             self.journal.write("nothing kept", reason=_nothing(located))
             return _as(report, reason=f"{report.reason.rstrip('.')}. {_nothing(located)}")
@@ -127,7 +130,7 @@ class Operation:
         self.journal.write("proof", which="heldout", before=first.agreement, after=proof.agreement)
         if not repair.better(proof, first) and self.session.samplings.heldout:
             return self._rolled_back(_as(report, agreement=first.agreement))
-        verdict, reason = _ending(proof, trial, self.wanted)
+        verdict, reason = _ending(proof, trial, self.wanted, report.quantisation)
         output = self._write(trial.kept) if self.wanted.apply else None
         if repair.preprocessing(trial.kept):
             report = _as(report, notes=[*report.notes, self._prepared(trial.kept)])
@@ -167,6 +170,17 @@ def _settled(report: Report, session: Session) -> bool:
     return sound or report.verdict is Verdict.UNDECIDED
 
 
+def _explained(report: Report, bench: Workbench, located: Located, repaired: bool = False) -> Report:
+    """The report with what rounding to codes explains; where that is everything, the reason says so."""
+    found = explained.quantisation(bench, located, repaired)
+    report = _as(report, quantisation=found, findings=[*report.findings, *explained.misnamed(bench, found)])
+    if found is None or not found.within or report.passed or repaired or located.steps:
+        return report
+    numeric = report.gate == "numeric" and report.verdict is Verdict.DIVERGENT
+    verdict = Verdict.DRIFTING if numeric else report.verdict
+    return _as(report, verdict=verdict, reason=f"{report.reason.rstrip('.')}; {explained.words(found)}")
+
+
 def _lifted(session: Session, stack: ExitStack) -> Workbench:
     """The workbench, open until the stack closes; its `failures` say where a lift does not serve."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fetafix-")))
@@ -189,12 +203,21 @@ def _located(session: Session, bench: Workbench, bake: bool) -> Located:
         return locate(bench, catalogue(), bake, lambda text: session.options.progress(text, 0, None))
 
 
-def _ending(proof: Judgement, trial: Trial, wanted: RepairOptions) -> tuple[Verdict, str]:
-    """The verdict after a repair that helped, and the sentence that says so."""
+def _ending(
+    proof: Judgement, trial: Trial, wanted: RepairOptions, codes: Quantisation | None
+) -> tuple[Verdict, str]:
+    """The verdict after a repair that helped, and the sentence that says so.
+
+    A quantised model cannot agree to the last bit: it counts as repaired where it passes its gate and what is left in
+    every layer is what its codes explain.
+    """
     where = "the repaired model" if wanted.apply else "the repaired model (dry run: --apply writes it)"
     count = len(trial.kept)
     made = f"{count} repair{'s' if count != 1 else ''} kept, proved on held-out samples: {where}: {proof.ruling.reason}"
     whole = proof.ruling.verdict is Verdict.EQUIVALENT
+    if codes is not None and codes.within and not whole:
+        whole = bool(proof.ruling.passed)
+        made = f"{made.rstrip('.')}. What is left is within what rounding explains in every layer"
     return Verdict.REPAIRED if whole else Verdict.PARTLY_REPAIRED, made
 
 

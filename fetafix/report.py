@@ -135,6 +135,35 @@ class Repair(Record, frozen=True, kw_only=True):
     id: str = ""
 
 
+class LayerRounding(Record, frozen=True, kw_only=True):
+    """How far a target tensor is off, fed with the source's activations (relative L2), and what rounding explains.
+
+    rounds: "weight" (a layer with rounded parameters) or "activation" (a tensor that is rounded itself). unexplained is
+    √(measured² − explained²), 0 where rounding explains all.
+    """
+
+    target_layer: str
+    source_layer: str
+    rounds: str
+    explained: float
+    measured: float
+    unexplained: float
+
+
+class Quantisation(Record, frozen=True, kw_only=True):
+    """What storing numbers in few bits explains. layers: the largest unexplained error first.
+
+    of: "target", "source" or "both". weights, activations: how many tensors are stored in which codes. within: no part
+    of the target introduces more error than rounding, and saturation here and there, explain.
+    """
+
+    of: str
+    weights: dict[str, int] = {}
+    activations: dict[str, int] = {}
+    within: bool = False
+    layers: list[LayerRounding] = []
+
+
 class Output(Record, frozen=True, kw_only=True):
     """The repaired artifact."""
 
@@ -155,6 +184,7 @@ class Report(Record, frozen=True, kw_only=True):
     after: Agreement | None = None
     findings: list[Finding] = []
     repairs: list[Repair] = []
+    quantisation: Quantisation | None = None
     output: Output | None = None
     journal: str | None = None
     gate: str = "labels"

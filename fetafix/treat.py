@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from fetafix.edits import Edit, apply
 from fetafix.errors import FetafixError
 from fetafix.faults.base import FaultType
-from fetafix.graph.align import Alignment
+from fetafix.graph.align import Alignment, Rounded
 from fetafix.graph.hypotheses import WEIGHTED
 from fetafix.graph.segment import Segment
 from fetafix.heal import UNEXPLAINED, Diagnosis, Remedy, diagnose
@@ -43,6 +43,7 @@ class Treatment:
     """The outcome: steps in the order taken, the edited target, what is still guilty, and why it ended.
 
     unrelated: most layers hold other weights altogether; the target is no conversion of the source.
+    first, last: what rounding explains in the target as it was found and as it was aligned last.
     """
 
     steps: tuple[Step, ...]
@@ -50,6 +51,8 @@ class Treatment:
     remaining: tuple[Segment, ...]
     reason: str
     unrelated: bool = False
+    first: tuple[Rounded, ...] = ()
+    last: tuple[Rounded, ...] = ()
 
 
 def treat(
@@ -57,23 +60,32 @@ def treat(
 ) -> Treatment:
     """Heal every guilty segment of a canonical target graph. `align` aligns a version of it with the source."""
     steps: list[Step] = []
-    remaining: list[Segment] = []
+    first: tuple[Rounded, ...] = ()
     for number in range(_ROUNDS):
-        remaining = align(target).segments()
+        remaining, last = _aligned(align, target)
+        first = last if number == 0 else first
         if progress is not None:
             progress(f"round {number + 1}: {len(remaining)} guilty segment(s)")
         if not remaining:
-            return Treatment(tuple(steps), target, (), "every segment agrees with the source")
+            return Treatment(tuple(steps), target, (), "every segment agrees with the source", False, first, last)
         made = _round(remaining, target, catalogue, number)
         steps += made[0]
         if number == 0 and _unrelated(made[0], target):
-            return Treatment(tuple(steps), target, tuple(remaining), "the weights are unrelated", unrelated=True)
+            return Treatment(tuple(steps), target, tuple(remaining), "the weights are unrelated", True, first, last)
         if made[1] is target:
-            return Treatment(tuple(steps), target, tuple(remaining), "no candidate is left that helps")
+            return Treatment(tuple(steps), target, tuple(remaining), "no candidate is left that helps", False, first,
+                             last)
         target = made[1]
-    remaining = align(target).segments()
+    remaining, last = _aligned(align, target)
     done = "every segment agrees with the source" if not remaining else f"stopped after {_ROUNDS} rounds"
-    return Treatment(tuple(steps), target, tuple(remaining), done)
+    return Treatment(tuple(steps), target, tuple(remaining), done, False, first, last)
+
+
+def _aligned(align: Callable[[Graph], Alignment], target: Graph) -> tuple[list[Segment], tuple[Rounded, ...]]:
+    """The guilty segments of a target, and what rounding explains."""
+    alignment = align(target)
+    segments = alignment.segments()
+    return segments, alignment.rounded(segments)
 
 
 def _round(

@@ -20,7 +20,7 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
     ("cli", "demo", "bench"),
     ("render",),
     ("api", "operation", "inject", "convert"),
-    ("session", "repair", "localize", "treat", "heal", "findings", "judging", "drawing", "probing",
+    ("session", "repair", "localize", "treat", "heal", "findings", "explained", "judging", "drawing", "probing",
      "workbench", "lift_check", "tapped", "options", "outputs", "preparation", "offer", "planning"),
     ("faults",),
     ("judge", "graph", "inputs"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType, TracebackType
@@ -13,14 +13,16 @@ from fetafix.errors import RuntimeCrash
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.fingerprint import Index, relate
 from fetafix.graph.forcing import NO_SLACK, Slack, Twin, exact_tolerance
+from fetafix.graph.halves import HALF, halves
 from fetafix.graph.hypotheses import CHANNEL_MOVES
-from fetafix.graph.rounding import Rounding, Signature, allowance, distance, explained, quantised, signatures
+from fetafix.graph.rounding import FACTOR, Rounding, Signature, allowance, distance, explained, quantised, signatures
 from fetafix.graph.segment import Anchor, Layout, Segment, relative_error
 from fetafix.graph.store import ActivationStore
 from fetafix.graph.walk import Guilty, Walk
 from fetafix.ir import Array, Graph, Node
 
 _NOISE_FACTOR = 30.0
+_HALF_FACTOR, _HALF_ULP = 4.0, 2.0**-11
 _SAME_MODEL = 0.5  # share of the source's grids that the target has too where both are the same quantised model
 _TURNED = 12  # anchors that a segment may give up to reach the Transpose that turned them
 _MOVES = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
@@ -33,6 +35,16 @@ class InputTwin:
     target: str
     source: str
     layout: Layout = field(default_factory=Layout)
+
+
+@dataclass(frozen=True, slots=True)
+class Rounded:
+    """A target tensor that equals its twin up to rounding: relative L2 error measured, and what rounding explains."""
+
+    target: str
+    source: str
+    measured: float
+    explained: float
 
 
 class Aligner:
@@ -161,6 +173,12 @@ class Alignment:
         self.twins: Mapping[str, Twin] = walk.state.twins
         self.unmatched = tuple(walk.state.open)
 
+    def rounded(self, guilty: Sequence[Segment] = ()) -> tuple[Rounded, ...]:
+        """What rounding explains, tensor by tensor, in the target's order; `guilty` segments with what they are off."""
+        found = [Rounded(t, w.source, w.error, w.explained) for t, w in self.twins.items() if w.explained]
+        found += [Rounded(s.goal.target, s.goal.source, s.error, s.tolerance / FACTOR) for s in guilty if s.allowed]
+        return tuple(found)
+
     def segments(self) -> list[Segment]:
         """The guilty segments in topological order; those whose error is their own noise are left out."""
         found = [self._segment(g) for g in self._walk.guilty]
@@ -188,6 +206,9 @@ class Alignment:
         source_feeds = {n: values[n] for n in source.input_names if n in values}
         names = {v.name for v in self.target.inputs}
         floor = max(exact_tolerance(expected.dtype), self._noise(source, source_feeds, guilty.source))
+        if halves(self.target) & {t for n in target.nodes for t in (*n.reads, *n.outputs)}:
+            rough = _HALF_FACTOR * self._noise(source, source_feeds, guilty.source, _HALF_ULP) / _NOISE_FACTOR
+            floor = max(floor, exact_tolerance(HALF), rough)
         allowed = self._allowed(floor, source, source_feeds, guilty)
         return Segment(
             target=target,
@@ -263,13 +284,13 @@ class Alignment:
     def _held(self, twin: Twin) -> Array:
         return relate(self._aligner.values[twin.source], twin.layout, twin.shape).astype(twin.dtype, copy=False)
 
-    def _noise(self, source: Graph, feeds: Mapping[str, Array], goal: str) -> float:
+    def _noise(self, source: Graph, feeds: Mapping[str, Array], goal: str, ulp: float = 2.0**-23) -> float:
         """What one unit in the last place at the segment's inputs does to its output, with a margin."""
         if not source.nodes:
             return 0.0
         rng = np.random.default_rng(0)
         shaken = {
-            k: (v * (1 + np.float32(2.0**-23) * rng.choice([-1, 1], v.shape))).astype(v.dtype)
+            k: (v * (1 + np.float32(ulp) * rng.choice([-1, 1], v.shape))).astype(v.dtype)
             if v.dtype.kind == "f"
             else v
             for k, v in feeds.items()

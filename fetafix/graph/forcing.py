@@ -11,6 +11,7 @@ import numpy as np
 from fetafix.errors import RuntimeCrash
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.fingerprint import Index, Match, compare, relate
+from fetafix.graph.halves import halves
 from fetafix.graph.hypotheses import Evidence
 from fetafix.graph.rounding import Rounding, Signature, allowance, distance, unquantised
 from fetafix.graph.segment import Layout
@@ -47,8 +48,8 @@ class Twin:
 class Slack:
     """What the walk knows of rounding: grids that both models share, and the source's own explained errors.
 
-    coded: whether one of the models is quantised. theirs: grids of the source that explain nothing; all of them where the
-    target is the same quantised model.
+    coded: whether one of the models is quantised. theirs: grids of the source that explain nothing; all of them where
+    the target is the same quantised model.
     skipped: source tensors that no target tensor may stand for: what a quantised source rounds next.
     """
 
@@ -184,7 +185,7 @@ class Forcing:
         """
         if value.size < 2 and name not in self.outputs:
             return None
-        exact = exact_tolerance(value.dtype)
+        exact = max(exact_tolerance(value.dtype), self._halved(name, state))
         rounded = bool(explained or self.slack.source)
         if name in self.outputs:
             candidates: Iterable[str] = [self.outputs[name]]
@@ -202,6 +203,19 @@ class Forcing:
             found = self._nearest(name, found, exact, state)
         producer = self.target.producers.get(name)
         return min(found, key=lambda m: self.evidence.unlike(producer, m.source, state.twins))
+
+    def _halved(self, name: str, state: State) -> float:
+        """What a tensor may be off since it is computed from float16 values, between twins and itself."""
+        half, stack, seen = halves(self.target), [name], set[str]()
+        while half and stack:
+            node = self.target.producers.get(stack.pop())
+            for read in node.reads if node is not None else ():
+                if read in half:
+                    return _EXACT["f2"]
+                if read in state.open and read not in seen:
+                    seen.add(read)
+                    stack.append(read)
+        return 0.0
 
     def _nearest(self, name: str, found: list[Match], exact: float, state: State) -> list[Match]:
         """Of what is within reach by rounding, what is about as near as the nearest.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from fetafix.render import rounding
 from fetafix.render.style import Style, number, percent, plural, wrap
 from fetafix.report import Agreement, Finding, ModelInfo, OutputAgreement, Repair, Report, TensorInfo, Verdict
 
@@ -27,7 +28,8 @@ def render(report: Report, verbose: bool = False, colour: bool = False, quiet: b
     if not quiet:
         lines += [*wrap(report.reason, 2), ""] if report.reason else [""]
         lines += [*_models(report, verbose), *_agreement(report, verbose)]
-        lines += [*_findings(report, paint, verbose), *_repairs(report, paint, verbose), *_end(report, verbose)]
+        lines += [*_findings(report, paint, verbose), *rounding.render(report.quantisation, paint, verbose)]
+        lines += [*_repairs(report, paint, verbose), *_end(report, verbose)]
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
