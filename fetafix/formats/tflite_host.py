@@ -25,6 +25,8 @@ class TfliteHost:
         self.program, self.tensors, self._before = program, tensors, before
         self._native = {v.tensor for v in tensors.values()}
         self._constants = Constants(program, before)
+        self._maker = {int(t): o for o in program.old_operators for t in o.outputs}
+        self._reads = {id(o): [int(t) for t in o.inputs] for o in program.old_operators}
 
     # keeping a layer ------------------------------------------------------------------------------------------------
     def keep(self, tensor: str, changes: Changes, wires: Mapping[str, Any]) -> Value:
@@ -64,13 +66,13 @@ class TfliteHost:
     def _unit(self, tensor: int) -> list[Any]:
         """The operator that makes a tensor, and those before it whose outputs no ONNX tensor stands for."""
         unit: list[Any] = []
-        stack = [self.program.producer(tensor)]
+        stack = [self._maker.get(tensor)]
         while stack:
             operator = stack.pop()
             if operator is None or any(o is operator for o in unit):
                 continue
             unit.append(operator)
-            stack += [self.program.producer(t) for t in operator.inputs if t >= 0 and t not in self._native]
+            stack += [self._maker.get(t) for t in self._reads[id(operator)] if t >= 0 and t not in self._native]
         if not unit:
             raise Unsupported("an input of the model is computed by no operator")
         return unit
@@ -78,31 +80,30 @@ class TfliteHost:
     def _own_unit(self, unit: Sequence[Any], node: Node) -> None:
         inside = {id(o) for o in unit}
         for operator in unit[1:]:
-            shared = any(id(u) not in inside for t in operator.outputs for u in self.program.users(t))
+            made = {int(t) for t in operator.outputs}
+            shared = any(made & set(r) and u not in inside for u, r in self._reads.items())
             if shared and self.program.origin(operator.outputs[0]) == operator.outputs[0]:
                 raise Unsupported(f"{node.label} shares what it computes from with other layers")
 
     def _rewired(self, unit: Sequence[Any], node: Node, wires: Mapping[str, Any]) -> list[Action]:
         """All new connections of a layer at once: two operands may change places."""
-        new: dict[int, Value] = {}
+        new: dict[int, tuple[Value, tuple[int, ...], str]] = {}
         for tensor, value in wires.items():
             old = self.tensors[tensor]
             if len(old.perm) != len(value.perm):
                 raise Unsupported(f"{node.label} would read a tensor of another rank")
-            turned = (value, old.perm, tensor)
-            if old.tensor in new and new[old.tensor] != turned:
-                raise Unsupported(f"{node.label} would read {tensor} in two ways")
-            new[old.tensor] = turned  # type: ignore[assignment]
-        read = {int(t) for o in unit for t in o.inputs}
-        if not set(new) <= read:
+            new.setdefault(old.tensor, (value, old.perm, tensor))
+        if not set(new) <= {t for o in unit for t in self._reads[id(o)]}:
             raise Unsupported(f"{node.label} does not read what is to be rewired directly")
 
         def change() -> None:
-            made = {old: self._turned(*turned) for old, turned in new.items()}  # type: ignore[misc]
+            made = {old: self._turned(*turned) for old, turned in new.items()}
             for operator in unit:
-                inputs = [made.get(int(t), int(t)) for t in operator.inputs]
-                if inputs != [int(t) for t in operator.inputs]:
-                    operator.inputs = np.array(inputs, np.int32)
+                inputs = np.array(operator.inputs, np.int32)
+                for slot, read in enumerate(self._reads[id(operator)]):
+                    inputs[slot] = made.get(read, inputs[slot])
+                if not np.array_equal(inputs, operator.inputs):
+                    operator.inputs = inputs
 
         return [change]
 

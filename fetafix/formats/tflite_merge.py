@@ -100,7 +100,7 @@ def _merge(program: Program, new: Any, old: Any) -> None:
 def _take_over(program: Program, made: int, kept: int) -> None:
     """Whatever reads the new tensor reads the old one again."""
     old, new = program.tensors[kept], program.tensors[made]
-    if schemas.shape_of(old) != schemas.shape_of(new):
+    if program.shape(kept) != program.shape(made):
         old.shape, old.shapeSignature = new.shape, new.shapeSignature
     if program.quantisation(made) is not None and not _same_grid(program, made, kept):
         old.quantization = new.quantization

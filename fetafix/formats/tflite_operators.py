@@ -180,11 +180,20 @@ def _matmul(t: Translator, node: Node, bias: str = "") -> Value:
 def _gemm(t: Translator, node: Node) -> Value:
     if integer(node, "transA", 0) or not t.is_constant(node.input(1)):
         raise Unsupported(f"{node.label}: only products with a constant matrix on the right")
-    if number(node, "alpha", 1.0) != 1 or (node.input(2) and number(node, "beta", 1.0) != 1):
-        raise Unsupported(f"{node.label}: a product that is scaled")
-    turned = integer(node, "transB", 0)
-    weight = t.weight(node.input(1), (lambda w: w) if turned else (lambda w: w.T))
-    return _fully(t, node, weight, node.input(2), t.shape(node.input(1))[0 if turned else 1])
+    alpha, beta, bias = number(node, "alpha", 1.0), number(node, "beta", 1.0), node.input(2)
+    if (alpha, beta) != (1, 1) and t.quantised():
+        raise Unsupported(f"{node.label}: a product in codes that is scaled")
+    turned, factor = integer(node, "transB", 0), np.float32(alpha)
+    weight = t.weight(node.input(1), lambda w: (w if turned else w.T) * (factor if alpha != 1 else w.dtype.type(1)))
+    size, plain = t.shape(node.input(1))[0 if turned else 1], {"fusedActivationFunction": NONE}
+    if not bias or (t.is_constant(bias) and beta == 1 and t.samples[bias].size in (1, size)):
+        return _fully(t, node, weight, bias, size)
+    made = _fully(t, node, weight, "", size)
+    addend = t.onnx_layout(bias).tensor
+    if beta != 1:
+        scale = t.program.add_constant(np.array(beta, np.float32), f"{node.key}_beta")
+        addend = t.emit("MUL", [addend, scale], bias, range(len(t.shape(bias))), plain).tensor
+    return t.emit("ADD", [made.tensor, addend], node.outputs[0], made.perm, plain)
 
 
 def _fully(t: Translator, node: Node, weight: int, bias: str, size: int) -> Value:

@@ -38,6 +38,7 @@ class Program:
         self.fields: dict[int, dict[str, Any]] = {}
         self._reals: dict[int, Array] = {}
         self._pending: dict[int, Array] = {}
+        self.actual: dict[int, tuple[int, ...]] = {}
         self._codes = len(model.operatorCodes)
         needed = self.needed()
         self._idle = {id(o) for o in self.old_operators if id(o) not in needed}
@@ -56,8 +57,8 @@ class Program:
         return [o for o in self.graph.operators if o.inputs is not None and tensor in o.inputs]
 
     def shape(self, tensor: int) -> tuple[int, ...]:
-        """A tensor's declared shape."""
-        return schemas.shape_of(self.tensors[tensor])
+        """A tensor's shape: as it ran, where that is known (files declare 1 for what is open), else as declared."""
+        return self.actual.get(tensor) or schemas.shape_of(self.tensors[tensor])
 
     def stored(self, tensor: int) -> Array | None:
         """A constant as it is stored; None for activations."""

@@ -98,11 +98,13 @@ class _Matcher:
     ) -> None:
         self._program, self._graph, self._native, self._lifted = program, graph, native, lifted
         self._order = {o: i for i, n in enumerate(graph.nodes) for o in n.outputs if o}
-        self._order |= {name: -1 for name in graph.input_names}
+        self._order |= dict.fromkeys(graph.input_names, -1)
         self._by_size: dict[int, list[str]] = {}
         for name in sorted((t for t in lifted if t in self._order), key=lambda t: -self._order[t]):
             self._by_size.setdefault(lifted[name].size, []).append(name)
         self._found: dict[str, Value] = {}
+        self._known: dict[int, tuple[float, float]] = {}
+        self._held: list[Array] = []  # ids stay taken while the arrays are held
         self._limit = _CODES if _in_codes(program) else _EXACT
 
     def run(self) -> dict[str, Value]:
@@ -111,7 +113,7 @@ class _Matcher:
             self._spread(name)
         made = [int(t) for o in self._program.graph.operators for t in o.outputs]
         outputs = list(self._program.graph.outputs)
-        for tensor in sorted(made[::-1], key=lambda t: t not in outputs):
+        for tensor in sorted(reversed(made), key=lambda t: t not in outputs):
             self._assign(tensor)
         return self._found
 
@@ -132,10 +134,26 @@ class _Matcher:
         if codes and lifted.dtype != stored.dtype:
             return None
         mine = stored if codes else real
-        if sorted(mine.shape) != sorted(lifted.shape) or not _alike(np.sort(mine, None), np.sort(lifted, None), self._limit):
+        if sorted(mine.shape) != sorted(lifted.shape) or not self._similar(mine, lifted):
             return None
         fits = (p for p in layouts(mine.ndim) if mine.transpose(p).shape == lifted.shape)
         return next((p for p in fits if _alike(mine.transpose(p), lifted, self._limit)), None)
+
+    def _similar(self, a: Array, b: Array) -> bool:
+        """Whether two tensors may hold the same values in some order, by their mean and spread."""
+        (mean, norm), (other, size) = self._moments(a), self._moments(b)
+        return abs(norm - size) <= 2 * self._limit * max(norm, size, 1e-9) and (
+            abs(mean - other) <= 2 * self._limit * max(norm, size, 1e-9) / np.sqrt(max(a.size, 1)) + 1e-9
+        )
+
+    def _moments(self, array: Array) -> tuple[float, float]:
+        found = self._known.get(id(array))
+        if found is None:
+            plain = array.astype(np.float64)
+            found = float(plain.mean()) if plain.size else 0.0, float(np.sqrt(np.square(plain).sum()))
+            self._known[id(array)] = found
+            self._held.append(array)
+        return found
 
     def _spread(self, name: str) -> None:
         """What only turns or (de)quantises a known tensor is known too; so is what a known tensor was turned from."""
@@ -186,6 +204,10 @@ def _in_codes(program: Program) -> bool:
 
 def _alike(a: Array, b: Array, limit: float) -> bool:
     a, b = a.astype(np.float64), b.astype(np.float64)
-    scale = float(np.linalg.norm(b - b.mean())) if b.size > 1 else float(np.abs(b).max(initial=0))
-    scale = max(scale, 1e-3 * float(np.linalg.norm(b)), 1e-9)
-    return bool(np.linalg.norm(a - b) <= limit * scale) and bool(np.isfinite(scale))
+    scale = _norm(b - b.mean()) if b.size > 1 else float(np.abs(b).max(initial=0))
+    scale = max(scale, 1e-3 * _norm(b), 1e-9)
+    return _norm(a - b) <= limit * scale and bool(np.isfinite(scale))
+
+
+def _norm(array: Array) -> float:
+    return float(np.sqrt(np.square(array).sum()))

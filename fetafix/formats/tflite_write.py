@@ -15,26 +15,26 @@ from pathlib import Path
 
 import numpy as np
 
-from fetafix.edits import Edit, SetInputShape, SetPreprocessing, apply
-from fetafix.errors import EditError, FetafixError, OutputError, RuntimeCrash
+from fetafix.edits import Edit, apply
+from fetafix.errors import EditError, OutputError, RuntimeCrash
 from fetafix.formats import onnx_view, tflite_schema
+from fetafix.formats.attempts import attempt_all
 from fetafix.formats.base import OpenOptions, Unsupported, Written
 from fetafix.formats.tflite_host import TfliteHost
 from fetafix.formats.tflite_patch import patched
 from fetafix.formats.tflite_program import Program
-from fetafix.formats.tflite_tensors import encode, match, tap
+from fetafix.formats.tflite_tensors import Value, encode, match, tap
 from fetafix.formats.transfer import transfer
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.proto import load_graph
 from fetafix.ir import Array, Graph
 
-_TOLERANCE, _IN_CODES = 1e-4, 0.05
+_TOLERANCE, _IN_HALVES, _IN_CODES = 1e-4, 2e-3, 0.05
 
 
 def write(path: Path, edits: Sequence[Edit], out: Path, lifted: Path, options: OpenOptions) -> Written:
     """Write the model at `path` with `edits`, which are in terms of the view `lifted`, to `out`.
 
-    All edits are tried together; where that fails, one after the other, so that each refusal has its own reason.
     Raises OutputError where `out` cannot be written, EditError where the result does not load.
     """
     if out.is_dir():
@@ -42,31 +42,15 @@ def write(path: Path, edits: Sequence[Edit], out: Path, lifted: Path, options: O
     if out.exists() and out.samefile(path):
         raise OutputError(f"{out}: this is the original model, which is never changed; choose another output")
     attempt = _Attempt(path, lifted)
-    wanted = [i for i, e in enumerate(edits) if not isinstance(e, SetPreprocessing)]
-    data, refused = _agreed(attempt, edits, wanted)
+    refused = attempt_all(attempt, edits, _NO_SHAPES)
     with _staging(out) as folder:
         file = folder / out.name
-        file.write_bytes(data)
+        file.write_bytes(attempt.made)
         os.replace(file, out)
-    return Written(out, tuple(sorted(refused.items())))
+    return Written(out, refused)
 
 
-def _agreed(attempt: _Attempt, edits: Sequence[Edit], wanted: list[int]) -> tuple[bytes, dict[int, str]]:
-    """The file with as many edits as can be, and why not the others."""
-    refused: dict[int, str] = {}
-    try:
-        return attempt([edits[i] for i in wanted]), refused
-    except (Unsupported, FetafixError) as reason:
-        if len(wanted) == 1:
-            return attempt([]), {wanted[0]: str(reason)}
-    data, kept = attempt([]), []
-    for i in wanted:
-        try:
-            data = attempt([edits[k] for k in (*kept, i)])
-            kept.append(i)
-        except (Unsupported, FetafixError) as reason:
-            refused[i] = str(reason)
-    return data, refused
+_NO_SHAPES = "the shapes inside the file follow from its input's, which cannot be declared otherwise"
 
 
 class _Attempt:
@@ -74,6 +58,8 @@ class _Attempt:
 
     def __init__(self, path: Path, lifted: Path) -> None:
         self._path, self._original = path, path.read_bytes()
+        self.made = self._original
+        self._tensors: dict[str, Value] | None = None
         self._before, self._evaluator = load_graph(lifted), Evaluator()
         model = tflite_schema.parse(self._original)
         self._inputs = [model.subgraphs[0].tensors[i] for i in model.subgraphs[0].inputs]
@@ -83,21 +69,25 @@ class _Attempt:
         activations = [o for n in self._before.nodes for o in n.outputs if o]
         values = self._evaluator.run(self._before, self._example, activations)
         self._lifted = {**self._example, **dict(zip(activations, values, strict=True))}
-        self._drift = [_error(w, self._lifted[n]) for w, n in zip(self._outputs, self._before.output_names, strict=True)]
+        names = self._before.output_names
+        pairs = zip(self._outputs, names, self._grids, strict=True)
+        self._drift = [_error(_as(o, self._lifted[n], g), self._lifted[n]) for o, n, g in pairs]
 
-    def __call__(self, edits: Sequence[Edit]) -> bytes:
-        """Raises Unsupported or EditError with the reason."""
+    def __call__(self, edits: Sequence[Edit]) -> None:
+        """Keep the edited file in `made`. Raises Unsupported or EditError with the reason."""
         if not edits:
-            return self._original
-        after = apply(self._before, [e for e in edits if not isinstance(e, SetInputShape)])
-        if any(isinstance(e, SetInputShape) for e in edits):
-            raise Unsupported("the shapes inside the file follow from its input's, which cannot be declared otherwise")
+            self.made = self._original
+            return
+        after = apply(self._before, edits)
         program = Program(tflite_schema.parse(self._original))
-        host = TfliteHost(program, self._before, match(program, self._before, self._native, self._lifted))
+        program.actual = {i: v.shape for i, v in self._native.items()}
+        if self._tensors is None:
+            self._tensors = match(program, self._before, self._native, self._lifted)
+        host = TfliteHost(program, self._before, self._tensors)
         transfer(self._before, after, host, lambda names: self._samples(after, names))
         data = patched(self._original, host.finish())
         self._verify(data, after)
-        return data
+        self.made = data
 
     def _examples(self, given: Mapping[str, Array] | None) -> dict[str, Array]:
         """One sample for every input by name: the first of the batch that the view was made with, or seeded noise."""
@@ -116,9 +106,10 @@ class _Attempt:
     def _tapped(self, data: bytes) -> tuple[dict[int, Array], list[Array]]:
         values, outputs = tap(data, self._feeds)
         model = tflite_schema.parse(data)
-        tensors = [model.subgraphs[0].tensors[i] for i in model.subgraphs[0].outputs]
-        codes = [v.dtype.kind in "iu" for v in self._before.outputs] + [False] * len(tensors)
-        return values, [o if c else _real(o, t) for o, t, c in zip(outputs, tensors, codes, strict=False)]
+        self._grids = [
+            tflite_schema.quantisation(model.subgraphs[0].tensors[i]) for i in model.subgraphs[0].outputs
+        ]
+        return values, outputs
 
     def _samples(self, after: Graph, names: Sequence[str]) -> Mapping[str, Array]:
         values = self._evaluator.run(after, self._example, names)
@@ -137,22 +128,29 @@ class _Attempt:
             return
         if len(made) != len(wanted):
             raise Unsupported(f"the written model has {len(made)} outputs, {len(wanted)} expected")
-        quantised = any(t.dtype.kind in "iu" and t.dtype.itemsize == 1 for t in self._native.values())
-        limit = max(_IN_CODES if quantised else _TOLERANCE, 3 * max(self._drift, default=0.0))
-        for name, want, have in zip(after.output_names, wanted, made, strict=True):
+        limit = max(self._limit(), 3 * max(self._drift, default=0.0))
+        for name, want, codes, grid in zip(after.output_names, wanted, made, self._grids, strict=True):
+            have = _as(codes, want, grid)
             if want.shape != have.shape:
                 raise Unsupported(
                     f"written natively, output {name} has shape {list(have.shape)}, {list(want.shape)} expected"
                 )
-            error = _error(have, want)
-            if not error <= limit:
+            off = _error(have, want)
+            if not off <= limit:
                 raise Unsupported(
-                    f"written natively, output {name} answers differently from the edited graph (relative {error:.2g})"
+                    f"written natively, output {name} answers differently from the edited graph (relative {off:.2g})"
                 )
 
+    def _limit(self) -> float:
+        """How far the answers may be off, relative: what the file's own encoding costs."""
+        dtypes = {v.dtype for v in self._native.values()}
+        coarse = any(d.kind in "iu" and d.itemsize == 1 for d in dtypes)
+        return _IN_CODES if coarse else _IN_HALVES if np.dtype(np.float16) in dtypes else _TOLERANCE
 
-def _real(values: Array, tensor: object) -> Array:
-    return tflite_schema.real(values, tflite_schema.quantisation(tensor)) if values.dtype.kind in "iu" else values
+
+def _as(codes: Array, like: Array, grid: tuple[Array, Array, int] | None) -> Array:
+    """A native output as the view puts it out: in real numbers, or in codes."""
+    return tflite_schema.real(codes, grid) if like.dtype.kind == "f" and codes.dtype.kind in "iu" else codes
 
 
 def _error(have: Array, want: Array) -> float:

@@ -171,7 +171,7 @@ class _Transfer:
         return self._constant_value(tensor) is not None
 
     def _constant_value(self, tensor: str) -> Array | None:
-        """A tensor inside a layer that is a constant after all: Constant, Transpose or Identity of an initializer."""
+        """A tensor inside a layer that is a constant after all: Constant, or an initializer turned or dequantised."""
         node = self._before.producers[tensor]
         if node.op == "Constant":
             value = next(iter(node.attrs.values()), None)
@@ -182,7 +182,19 @@ class _Transfer:
         if node.op == "Transpose":
             perm: Any = node.attrs.get("perm")
             return np.transpose(inner, perm)
+        if node.op == "DequantizeLinear":
+            return _dequantised(node, inner, self._before.constant(node, 1), self._before.constant(node, 2))
         return inner if node.op == "Identity" else None
+
+
+def _dequantised(node: Node, codes: Array, scale: Array | None, zero: Array | None) -> Array | None:
+    """What a DequantizeLinear makes of constant codes, along its axis."""
+    if scale is None:
+        return None
+    axis: Any = node.attrs.get("axis", 1)
+    shape = [-1 if i == axis % max(codes.ndim, 1) else 1 for i in range(codes.ndim)] if scale.size > 1 else ()
+    shift = 0 if zero is None else zero.astype(np.int64).reshape(shape)
+    return np.asarray((codes.astype(np.int64) - shift).astype(scale.dtype) * scale.reshape(shape))
 
 
 def _same(a: Array | None, b: Array | None) -> bool:
