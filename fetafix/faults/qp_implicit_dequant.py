@@ -26,7 +26,7 @@ import numpy as np
 from fetafix.edits import Edit, InsertNode, RemoveNode
 from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.activations import at_input, place_of
-from fetafix.graph.rounding import quantised
+from fetafix.graph.rounding import rounds
 from fetafix.graph.segment import Segment
 from fetafix.ir import Graph, Node
 from fetafix.quantisation import Grid
@@ -55,7 +55,7 @@ def _pair(after: str, grid: Grid, readers: tuple[tuple[str, int], ...]) -> list[
 
 def detect(segment: Segment) -> Iterator[Suspicion]:
     """Roundings of the source's segment that the target's has not."""
-    if not quantised(segment.full) or len(_rounders(segment.source)) <= len(_rounders(segment.target)):
+    if not rounds(segment.full) or len(_rounders(segment.source)) <= len(_rounders(segment.target)):
         return
     for writer in _rounders(segment.source):
         place = place_of(segment.source, writer)

@@ -15,7 +15,17 @@ from fetafix.graph.fingerprint import Index, relate
 from fetafix.graph.forcing import NO_SLACK, Slack, Twin, exact_tolerance
 from fetafix.graph.halves import HALF, halves
 from fetafix.graph.hypotheses import CHANNEL_MOVES
-from fetafix.graph.rounding import FACTOR, Rounding, Signature, allowance, distance, explained, quantised, signatures
+from fetafix.graph.rounding import (
+    FACTOR,
+    Rounding,
+    Signature,
+    allowance,
+    distance,
+    explained,
+    quantised,
+    rounds,
+    signatures,
+)
 from fetafix.graph.segment import Anchor, Layout, Segment, relative_error
 from fetafix.graph.store import ActivationStore
 from fetafix.graph.walk import Guilty, Walk
@@ -131,14 +141,14 @@ class Aligner:
         shared = own & signatures(target)
         if coded and len(shared) >= _SAME_MODEL * len(own):
             return Slack(True, shared, own)
-        skipped = frozenset[str]() if coded else frozenset(
+        skipped = frozenset[str]() if rounds(target) else frozenset(
             t for n in source.nodes for t in n.outputs
             if (readers := source.consumers.get(t)) and all(r.op == "QuantizeLinear" for r, _ in readers))
         return Slack(True, shared, shared, self._source_rounding(shared, skipped), skipped)
 
     def _source_rounding(self, shared: frozenset[Signature], skipped: frozenset[str]) -> dict[str, float]:
         """What rounding explains of each source tensor, computed from tensors that a target's may stand for."""
-        rounding = Rounding(self.source, self.evaluator.run, shared)
+        rounding = Rounding(self.source, self.evaluator.run, shared, lenient=bool(skipped))
         found, shaken = dict[str, float](), dict[str, Array]()
         for node in self.source.nodes:
             if self.source.fixed(node.key):
@@ -237,7 +247,9 @@ class Alignment:
         if not self._slack.coded:
             return None
         run, shared = self._aligner.evaluator.run, self._slack.shared
-        theirs = explained(source, source_feeds, guilty.source, run, self._slack.theirs) if source.nodes else 0.0
+        lenient, theirs = bool(self._slack.skipped), 0.0
+        if source.nodes:
+            theirs = explained(source, source_feeds, guilty.source, run, self._slack.theirs, lenient)
 
         def tolerance(piece: Graph, feeds: Mapping[str, Array]) -> float:
             return max(floor, allowance(theirs, explained(piece, feeds, guilty.target, run, shared)))

@@ -10,7 +10,8 @@ ratio is close to 1; the fewest there are in practice are one per output channel
 freedom on each side the ratio of two such sums exceeds 3 in 0.3% of cases (F(8, 8) > 9).
 
 A range is chosen on calibration samples, and other samples go beyond it here and there: what a QuantizeLinear cuts off
-counts as explained where it concerns at most 1% of the values (or a tensor of few), none beyond twice the range.
+counts as explained where it concerns at most 1% of the values (or a tensor of few), none beyond twice the range. Where
+a target does not round activations and its source does, whatever the source cuts off is its own doing: `lenient`.
 
 An activation's step counts as no finer than a grid of its bits over the source's values would have (else saturation
 would excuse itself) and no coarser than 5 times that: a grid may be laid out for more than these few samples, for
@@ -47,6 +48,11 @@ Signature = tuple[Any, ...]
 def quantised(graph: Graph) -> bool:
     """Whether a graph holds numbers as codes."""
     return any(n.op == "DequantizeLinear" for n in graph.nodes)
+
+
+def rounds(graph: Graph) -> bool:
+    """Whether a graph rounds activations as it runs."""
+    return any(n.op == "QuantizeLinear" for n in graph.nodes)
 
 
 def signatures(graph: Graph) -> frozenset[Signature]:
@@ -87,7 +93,7 @@ def unquantised(graph: Graph, node: Node) -> tuple[str, Node | None]:
     return "", None
 
 
-def excess(grid: Grid, values: Array) -> Array | None:
+def excess(grid: Grid, values: Array, lenient: bool = False) -> Array | None:
     """What saturation cuts off values, where so little goes so far beyond the range that it was calibrated so."""
     low, high = (float(v) for v in grid.values(np.array(grid.bounds, grid.dtype)))
     if values.size == 0 or (low == 0 and float(np.min(values)) < 0):
@@ -96,14 +102,17 @@ def excess(grid: Grid, values: Array) -> Array | None:
     share = np.count_nonzero(np.abs(off) > 0.5 * float(grid.scale.reshape(-1)[0])) / values.size
     far = (high < float(np.max(values)) / _BEYOND) or (float(np.min(values)) / _BEYOND < low)
     small = values.size <= _FEW * max(values.shape[0] if values.ndim else 1, 1)
-    return None if share == 0 or far or (share > _SHARE and not small) else off
+    usual = not far and (share <= _SHARE or small)
+    return off if share > 0 and (usual or lenient) else None
 
 
 class Rounding:
     """Second values of a graph's tensors. `shared`: signatures of the other model's grids, which explain nothing."""
 
-    def __init__(self, graph: Graph, run: Run, shared: frozenset[Signature] = frozenset()) -> None:
-        self.graph, self._run = graph, run
+    def __init__(
+        self, graph: Graph, run: Run, shared: frozenset[Signature] = frozenset(), lenient: bool = False
+    ) -> None:
+        self.graph, self._run, self._lenient = graph, run, lenient
         self.active = quantised(graph)
         self._shared = shared
         self._constants: dict[str, Array | None] = {}
@@ -149,7 +158,7 @@ class Rounding:
     def _cut(self, node: Node, rounder: Node | None, true: Array | None) -> Array | float:
         """What a QuantizeLinear cuts off the values behind a DequantizeLinear, as those lie there; 0 where nothing."""
         grid = None if rounder is None else self.graph.grid_of(rounder)
-        off = None if grid is None or true is None or grid.scale.size > 1 else excess(grid, true)
+        off = None if grid is None or true is None or grid.scale.size > 1 else excess(grid, true, self._lenient)
         if off is None or rounder is None:
             return 0.0
         try:
@@ -189,9 +198,11 @@ def allowance(*explained: float) -> float:
     return min(FACTOR * math.hypot(*explained), _MOST)
 
 
-def explained(piece: Graph, feeds: Mapping[str, Array], goal: str, run: Run, shared: frozenset[Signature]) -> float:
+def explained(
+    piece: Graph, feeds: Mapping[str, Array], goal: str, run: Run, shared: frozenset[Signature], lenient: bool = False
+) -> float:
     """The relative L2 error of a sub-graph's tensor that rounding within the sub-graph explains."""
-    rounding = Rounding(piece, run, shared)
+    rounding = Rounding(piece, run, shared, lenient)
     if not rounding.active:
         return 0.0
     values, shaken = dict(feeds), dict[str, Array]()
