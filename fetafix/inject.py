@@ -5,6 +5,7 @@ A fault counts only if it changes something: places that are drawn are tried on 
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -103,5 +104,8 @@ def _write(process: ModelProcess, fault: FaultType, edits: Sequence[Edit], out: 
     """Write natively; nothing is left where that does not work."""
     written = process.write(edits, out, lifted)
     if written.unsupported:
-        out.unlink(missing_ok=True)
+        if out.is_dir():
+            shutil.rmtree(out)
+        else:
+            out.unlink(missing_ok=True)
         raise EditError(f"the format cannot express the fault {fault.code}: {written.unsupported[0][1]}")

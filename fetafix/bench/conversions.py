@@ -158,7 +158,7 @@ class _Network:
         if source is None:
             return why
         report = convert(source, path, self.options(origin), self.converting)
-        if report.rejected:
+        if report.rejected and report.verdict is not Verdict.UNDECIDED:
             Path(report.rejected).rename(path)  # a source need not be like where it comes from
         return report.reason
 

@@ -1,7 +1,8 @@
 """The established converters: what each reads and writes, with which options, and what it needs.
 
 A converter's variants are sets of options in the order in which they are tried. `function` names what the child process
-calls ("module:function" below `fetafix.convert`), `needs` what must be importable, `command` an external program.
+calls ("module:function", below `fetafix.convert` where the module's name has no dot) with a `guard.Job`, `needs` what
+must be importable, `command` an external program.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _LINES = 8
 class Job(msgspec.Struct, frozen=True, kw_only=True):
     """What a child process is to do.
 
-    function: "module:function" below `fetafix.convert`. source, kind: the model to read and its format. out, target:
+    function: as a `Converter` names it. source, kind: the model to read and its format. out, target:
     where to write, in a folder that exists, and what format. example, calibration: .npz files with the source's inputs
     by name: a batch of two valid samples; the samples to measure int8 ranges on.
     """

@@ -62,14 +62,15 @@ class Route:
 
 def plan(
     source: str, target: Target, opset: int | None = None, exporter: str | None = None,
-    converters: Sequence[Converter] = CONVERTERS,
+    converters: Sequence[Converter] | None = None,
 ) -> tuple[Route, ...]:
     """All routes worth a try, cheapest first; none where no chain of converters leads there.
 
     source, target: kinds of `fetafix.convert.kinds`. Chains longer by more than one step than the shortest are left
-    out, and so are routes through a quantised file. opset, exporter: overrule the variants.
+    out, and so are routes through a quantised file. opset, exporter: overrule the variants. converters: CONVERTERS
+    unless others are given.
     """
-    chains = sorted(_chains(source, target, converters, LONGEST), key=len)
+    chains = sorted(_chains(source, target, CONVERTERS if converters is None else converters, LONGEST), key=len)
     shortest = len(chains[0]) if chains else 0
     routes: dict[tuple[str, ...], Route] = {}
     for chain in chains:

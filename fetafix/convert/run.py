@@ -20,7 +20,8 @@ def main(job_path: str, answer_path: str) -> None:
     job = msgspec.json.decode(Path(job_path).read_bytes(), type=Job)
     module, _, function = job.function.partition(":")
     try:
-        answer = getattr(importlib.import_module(f"fetafix.convert.{module}"), function)(job) or Answer()
+        home = module if "." in module else f"fetafix.convert.{module}"
+        answer = getattr(importlib.import_module(home), function)(job) or Answer()
     except Exception as error:  # a converter may raise anything: it is a result about this route
         traceback.print_exc()
         answer = Answer(error=told(error))

@@ -19,7 +19,7 @@ from fetafix.convert.converters import executable
 from fetafix.convert.guard import Answer, Job
 
 _IMAGES = "calibration_image_sample_data_20x128x128x3_float32.npy"
-_FLAGS = {"keras": ("-okv3",), "h5": ("-oh5",)}
+_KERAS = {"keras": ".keras", "h5": ".h5"}
 _LAST = 1500
 
 
@@ -38,12 +38,27 @@ def convert(job: Job) -> Answer:
     if done.returncode or found is None:
         said = (done.stdout + done.stderr).strip()[-_LAST:]
         raise RuntimeError(f"onnx2tf ended with exit code {done.returncode} and wrote no {job.target}: … {said}")
-    _take(found, Path(job.out))
-    return Answer(versions=_version(program))
+    notes = []
+    if job.target in _KERAS:
+        notes.append("onnx2tf writes Keras 2 files; the model was rebuilt of Keras 3's layers")
+        _rebuild(found, job)
+    else:
+        _take(found, Path(job.out))
+    return Answer(notes=notes, versions=_version(program))
+
+
+def _rebuild(found: Path, job: Job) -> None:
+    from fetafix.convert.keras2 import rebuild
+    from fetafix.formats import tf_env
+
+    tf_env.prepare(job.threads)
+    written = found.with_name(f"rebuilt{_KERAS[job.target]}")
+    rebuild(found, written)
+    shutil.move(written, job.out)
 
 
 def _flags(job: Job) -> list[str]:
-    flags = list(_FLAGS.get(job.target, ()))
+    flags = ["-okv3"] if job.target in _KERAS else []
     if not job.options.get("simplify"):
         flags.append("-nuo")
     if job.options.get("batch") == "fixed":
@@ -60,10 +75,8 @@ def _results(made: Path, job: Job) -> Iterator[Path]:
     elif job.target == "tflite":
         name = {"": "float32", "fp16": "float16", "dynamic": "dynamic_range_quant"}[job.precision]
         yield made / f"model_{name}.tflite"
-    elif job.target == "keras":
-        yield made / "model_float32_v3.keras"
     else:
-        yield made / "model_float32.h5"
+        yield made / "model_float32_v3.keras"
 
 
 def _take(found: Path, out: Path) -> None:

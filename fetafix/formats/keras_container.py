@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from fetafix.formats import keras_legacy
+from fetafix.formats import keras_legacy, tf_lift
 from fetafix.formats.base import Unsupported
 from fetafix.formats.keras_recognise import KERAS
 from fetafix.ir import Array
@@ -33,7 +33,8 @@ def save(model: Any, format: str, out: Path) -> None:
     suffix = ".keras" if format == KERAS else ".h5"
     with tempfile.TemporaryDirectory(prefix="fetafix-", dir=out.parent) as folder:
         place = Path(folder) / f"model{suffix}"
-        keras.saving.save_model(model, place, **({} if format == KERAS else {"include_optimizer": False}))
+        with tf_lift.quiet():  # Keras advises against HDF5, which the original is
+            keras.saving.save_model(model, place, **({} if format == KERAS else {"include_optimizer": False}))
         shutil.copyfile(place, out)
 
 
@@ -62,26 +63,13 @@ def _datasets(group: Any, model: Any) -> dict[int, Any]:
     from keras.src.legacy.saving.legacy_h5_format import _legacy_weights, load_attributes_from_hdf5_group
 
     if "layer_names" not in group.attrs and "layer_names0" not in group.attrs:
-        return _by_value(group, model)
+        return {v: group[place] for v, place in _stored(model).items() if place in group}
     groups = [group[n] for n in load_attributes_from_hdf5_group(group, "layer_names")]
     named = [(g, load_attributes_from_hdf5_group(g, "weight_names")) for g in groups]
     held = [(layer, w) for layer in model.layers if (w := _legacy_weights(layer))]
     found: dict[int, Any] = {}
     for (own, names), (_, variables) in zip([n for n in named if n[1]], held, strict=True):
         found.update({id(v): own[n] for v, n in zip(variables, names, strict=True)})
-    return found
-
-
-def _by_value(group: Any, model: Any) -> dict[int, Any]:
-    """The datasets of a weights file of Keras 3: each variable's is the one of its layer that holds its value."""
-    datasets: list[Any] = []
-    group.visititems(lambda name, item: datasets.append(item) if hasattr(item, "shape") and item.shape else None)
-    found: dict[int, Any] = {}
-    for variable in model.weights:
-        value = np.asarray(variable)
-        twins = [d for d in datasets if d.shape == value.shape and np.array_equal(d[...], value)]
-        if len(twins) == 1:
-            found[id(variable)] = twins[0]
     return found
 
 
@@ -114,15 +102,6 @@ def _stored(model: Any) -> dict[int, str]:
 
     paths: dict[int, str] = {}
 
-    class Recorder:
-        """A weights store that notes where each object's variables go."""
-
-        def make(self, path: str, metadata: Any = None) -> Entry:
-            return Entry(path)
-
-        def close(self) -> None:
-            """Nothing is open."""
-
     class Entry(dict[str, Any]):
         def __init__(self, path: str) -> None:
             super().__init__()
@@ -130,6 +109,21 @@ def _stored(model: Any) -> dict[int, str]:
 
         def __setitem__(self, key: str, value: Any) -> None:
             paths[id(value)] = f"{self._path}/vars/{key}" if self._path else f"vars/{key}"
+
+    class Recorder(saving_lib.H5IOStore):  # type: ignore[misc]
+        """A store of weights that writes nothing and notes where each object's variables would go."""
+
+        def __init__(self) -> None:
+            self.mode = "w"
+
+        def __bool__(self) -> bool:
+            return True
+
+        def make(self, path: str, metadata: Any = None) -> Entry:
+            return Entry(path)
+
+        def close(self) -> None:
+            pass
 
     saving_lib._save_state(model, weights_store=Recorder(), assets_store=None, inner_path="", visited_saveables=set())
     return paths
@@ -143,7 +137,7 @@ def _configured(text: str, settings: Settings) -> str:
     left = dict(settings)
     for name, layer in keras_legacy.layers(config):
         for key, value in left.pop(name, {}).items():
-            layer["config"][key] = value
+            layer["config"][keras_legacy.held_as(layer, key)] = value
     if left:
         raise Unsupported(f"the configuration has no layer {next(iter(left))!r}")
     return json.dumps(config)

@@ -269,8 +269,6 @@ def _per_channel(x: Any, scale: Array, offset: Array) -> Any:
 
 
 def _clip(maker: Maker, node: Node) -> Laid:
-    import keras
-
     x = maker.input(node)
     low, high = (maker.constant(node, i) for i in (1, 2))
     lower, upper = (None if v is None else float(v.reshape(())) for v in (low, high))
@@ -279,8 +277,17 @@ def _clip(maker: Maker, node: Node) -> Laid:
     if lower == 0 and (upper is None or upper >= 0):
         limit = None if upper is None or upper > 3e38 else upper
         return Laid(_layers().ReLU(max_value=limit)(x.tensor), x.perm)
-    bounds = (-np.inf if lower is None else lower, np.inf if upper is None else upper)
-    return Laid(keras.ops.clip(x.tensor, *bounds), x.perm)
+    return Laid(_bounded(x.tensor, lower, upper), x.perm)
+
+
+def _bounded(x: Any, lower: float | None, upper: float | None) -> Any:
+    """min(max(x, l), u) by ReLU, which every version of Keras has: l + ReLU(x − l) up to u − l, or u − ReLU(u − x)."""
+    keras = _layers()
+    if lower is None:
+        assert upper is not None
+        return keras.Rescaling(-1.0, upper)(keras.ReLU()(keras.Rescaling(-1.0, upper)(x)))
+    span = None if upper is None or upper > 3e38 else upper - lower
+    return keras.Rescaling(1.0, lower)(keras.ReLU(max_value=span)(keras.Rescaling(1.0, -lower)(x)))
 
 
 def _prelu(maker: Maker, node: Node) -> Laid:

@@ -183,3 +183,10 @@ def arguments(cls: type[Any]) -> Mapping[str, Any]:
 def current_name(class_name: str) -> str:
     """What Keras 3 calls a class of Keras 2."""
     return _CLASSES.get(class_name, class_name)
+
+
+def held_as(layer: Config, key: str) -> str:
+    """The name under which a layer's configuration holds a setting: an older file may have another."""
+    config = layer["config"]
+    old = (was for (kind, was), now in _RENAMED.items() if kind == layer["class_name"] and now == key and was in config)
+    return key if key in config else next(old, key)

@@ -7,6 +7,7 @@ within the model are spelled out: a block's layer `block/conv` becomes `block_co
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -31,6 +32,23 @@ def rebuild(model: Any, flat: Flat, places: Places, plan: Plan, names: Sequence[
                        name=model.name)
     for layer, values in builder.weights:
         layer.set_weights(values)
+    return _sequential(made) if isinstance(model, keras.Sequential) else made
+
+
+def _sequential(model: Any) -> Any:
+    """The same layers as a Sequential, where each reads the one before it."""
+    import keras
+
+    operations = list(model.operations)
+    inputs = len(model.inputs) == len(model.outputs) == 1
+    for previous, operation in itertools.pairwise(operations):
+        read = [t._keras_history[0] for t in operation._inbound_nodes[-1].input_tensors]
+        inputs = inputs and isinstance(operation, keras.layers.Layer) and read == [previous]
+    if not inputs:
+        return model
+    made = keras.Sequential(name=model.name)
+    for operation in operations:
+        made.add(operation)
     return made
 
 

@@ -56,7 +56,8 @@ def _plainly(tf: Any) -> Iterator[None]:
         height, width = tuple(inputs.shape)[1:3]
         if layer.interpolation != "nearest" or layer.data_format != "channels_last" or None in (height, width):
             return usual["up"](layer, inputs)
-        return tf.image.resize(inputs, (height * layer.size[0], width * layer.size[1]), method="nearest")
+        size = (height * layer.size[0], width * layer.size[1])
+        return tf.raw_ops.ResizeNearestNeighbor(images=inputs, size=size)
 
     def normalised(
         x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3

@@ -240,7 +240,10 @@ def global_pool(function: str) -> Callable[[Call], Any]:
 
 def reshape(call: Call) -> Any:
     """A zero takes over the input's size."""
-    shape, x = call.fixed(1, "shape"), call.inputs[0]
+    x = call.inputs[0]
+    if call.constant(1) is None and call.attr("shape") is None:
+        return call.tf.reshape(x, call.inputs[1])
+    shape = call.fixed(1, "shape")
     known = call.tf.shape(x)
     sizes = [known[i] if s == 0 else s for i, s in enumerate(shape)]
     if all(isinstance(s, int) for s in sizes):

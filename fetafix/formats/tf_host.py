@@ -170,6 +170,9 @@ class TfHost:
         unread = [old for old in wires if old not in read]
         if unread:
             raise Unsupported(f"{unit[0].name} does not read {unread[0]} directly")
+        for old, new in wires.items():
+            if self._dtype(new.tensor) != self._dtype(self.tensors[old].tensor):
+                raise Unsupported(f"{unit[0].name} computes in another precision")
 
         def change() -> None:
             self.structural = True
@@ -188,7 +191,8 @@ class TfHost:
         graph_def, placeholders, result = tf_emit.convert(fragment, feeds)
         fed = {p: self.in_layout(held, ()) for p, held in zip(placeholders, inputs, strict=True)}
         self.structural = True
-        names = {n.name: self._fresh(f"fetafix/{n.name}") for n in graph_def.node if n.name not in fed}
+        scope = tf_graph.free("fetafix", {n.partition("/")[0] for n in self.nodes})
+        names = {n.name: f"{scope}/{n.name}" for n in graph_def.node if n.name not in fed}
         for node in graph_def.node:
             if node.name in fed:
                 continue

@@ -82,9 +82,12 @@ class _Attempt:
         if self._out.is_dir():
             shutil.rmtree(self._out)
         host = self._host(program)
-        if edits:
-            transfer(self._before, after, host, lambda names: self._samples(after, names))
-        self._save(program, flat, host)
+        try:
+            if edits:
+                transfer(self._before, after, host, lambda names: self._samples(after, names))
+            self._save(program, flat, host)
+        except (ValueError, TypeError) as error:  # TensorFlow's words for a graph that it does not accept
+            raise Unsupported(f"TensorFlow does not accept the edited graph: {error}") from error
         if edits:
             self._verify(after)
 

@@ -21,6 +21,7 @@ from fetafix.ir import Array, Body, Graph, Node, Value
 
 _EMBED_UP_TO = 4
 _IR_VERSION = 10
+_HALF, _FLOAT16 = np.dtype(np.float16), 10
 
 
 class Evaluator:
@@ -51,6 +52,8 @@ class Evaluator:
         missing = [t for t in piece.input_names if t not in feeds]
         if missing or len(piece.nodes) == 0:
             raise RuntimeCrash(f"tensor {(missing or list(wanted))[0]!r} is neither fed nor computed by the graph")
+        if len(piece.nodes) > 1 and _has_halves(piece, feeds):
+            return self._stepwise(piece, feeds, wanted)
         embed, given = _split(piece, feeds)
         try:
             small, names = _numbered(piece, embed, given, wanted)
@@ -65,6 +68,19 @@ class Evaluator:
             ops = ", ".join(dict.fromkeys(n.op for n in piece.nodes))
             raise RuntimeCrash(f"onnxruntime cannot run {ops}: {str(error).splitlines()[0][:300]}") from error
 
+    def _stepwise(self, piece: Graph, feeds: Mapping[str, Array], wanted: Sequence[str]) -> list[Array]:
+        """Node by node: ONNX Runtime keeps float32 between float16 operators for which it has no kernel.
+
+        Run as one graph they would neither round nor overflow, as they do where float16 is computed as such.
+        """
+        values = dict(feeds)
+        for node in piece.nodes:
+            outs = [o for o in node.outputs if o and o not in feeds]
+            fixed = {t: piece.initializers[t] for t in node.reads if t in piece.initializers and t not in values}
+            single = Graph((node,), fixed, (), (), piece.opset)
+            values.update(zip(outs, self._run(single, {t: values[t] for t in node.reads if t in values}, outs), strict=True))
+        return [values[t] for t in wanted]
+
     def _session(self, graph: Graph) -> ort.InferenceSession:
         key = model_from_graph(graph, _IR_VERSION).SerializeToString(deterministic=True)
         session = self._sessions.get(key)
@@ -76,6 +92,12 @@ class Evaluator:
         else:
             self._sessions.move_to_end(key)
         return session
+
+
+def _has_halves(piece: Graph, feeds: Mapping[str, Array]) -> bool:
+    """Whether some tensor is float16."""
+    known = (*feeds.values(), *(piece.initializers[t] for n in piece.nodes for t in n.inputs if t in piece.initializers))
+    return any(v.dtype == _HALF for v in known) or any(n.attrs.get("to") == _FLOAT16 for n in piece.nodes)
 
 
 def _split(piece: Graph, feeds: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:

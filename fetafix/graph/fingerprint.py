@@ -36,15 +36,16 @@ def fingerprint(value: Array) -> Array:
     if x.size == 0:
         return np.zeros(7)
     magnitude = np.abs(x)
-    stats = [
-        x.mean(),  # pairwise sums: float32 is precise enough to tell tensors apart, and several times as fast
-        magnitude.mean(),
-        np.sqrt(np.dot(x, x) / x.size),
-        np.dot(x, magnitude) / x.size,
-        x.min(),
-        x.max(),
-        np.count_nonzero(x > 0) / x.size,
-    ]
+    with np.errstate(all="ignore"):  # infinities and NaN make a fingerprint that is near no other
+        stats = [
+            x.mean(),  # pairwise sums: float32 is precise enough to tell tensors apart, and several times as fast
+            magnitude.mean(),
+            np.sqrt(np.dot(x, x) / x.size),
+            np.dot(x, magnitude) / x.size,
+            x.min(),
+            x.max(),
+            np.count_nonzero(x > 0) / x.size,
+        ]
     return np.asarray(stats, np.float64)
 
 

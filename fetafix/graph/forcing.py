@@ -11,7 +11,7 @@ import numpy as np
 from fetafix.errors import RuntimeCrash
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.fingerprint import Index, Match, compare, relate
-from fetafix.graph.halves import halves
+from fetafix.graph.halves import halves, vanishes
 from fetafix.graph.hypotheses import Evidence
 from fetafix.graph.rounding import Rounding, Signature, allowance, distance, unquantised
 from fetafix.graph.segment import Layout
@@ -174,8 +174,9 @@ class Forcing:
         return None
 
     def forced(self, source: str, layout: Layout, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Array:
-        """The source's activation as the target holds it."""
-        return relate(self.values[source], layout, shape).astype(dtype, copy=False)
+        """The source's activation as the target holds it; what is beyond the range of its type becomes infinite."""
+        with np.errstate(over="ignore"):
+            return relate(self.values[source], layout, shape).astype(dtype, copy=False)
 
     def _match(self, name: str, value: Array, state: State, explained: float = 0.0) -> Match | None:
         """The source tensor that equals a computed value, if any; a bound graph output only counts with its twin.
@@ -185,7 +186,8 @@ class Forcing:
         """
         if value.size < 2 and name not in self.outputs:
             return None
-        exact = max(exact_tolerance(value.dtype), self._halved(name, state))
+        halved = self.halved(name, state)
+        exact = max(exact_tolerance(value.dtype), halved)
         rounded = bool(explained or self.slack.source)
         if name in self.outputs:
             candidates: Iterable[str] = [self.outputs[name]]
@@ -196,6 +198,7 @@ class Forcing:
             Match(source, layout, error)
             for source in candidates if source not in self.slack.skipped or name in self.outputs
             for layout, error in compare(value, self.values[source], self._tolerance(exact, explained, source))
+            if not (halved and vanishes(value, relate(self.values[source], layout, value.shape)))
         ]
         if not found:
             return None
@@ -204,7 +207,7 @@ class Forcing:
         producer = self.target.producers.get(name)
         return min(found, key=lambda m: self.evidence.unlike(producer, m.source, state.twins))
 
-    def _halved(self, name: str, state: State) -> float:
+    def halved(self, name: str, state: State) -> float:
         """What a tensor may be off since it is computed from float16 values, between twins and itself."""
         half, stack, seen = halves(self.target), [name], set[str]()
         while half and stack:

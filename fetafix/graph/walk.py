@@ -16,8 +16,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from fetafix.graph.evaluate import Evaluator
-from fetafix.graph.fingerprint import Index
+from fetafix.graph.fingerprint import Index, compare
 from fetafix.graph.forcing import NO_SLACK, Forcing, Slack, State, Twin
+from fetafix.graph.halves import holds
 from fetafix.graph.hypotheses import Evidence, Hypothesis
 from fetafix.graph.refine import pairs
 from fetafix.graph.segment import Layout
@@ -152,7 +153,7 @@ class Walk:
         known = self.state.values.get(hypothesis.target)
         shape = known.shape if known is not None and known.size == source.size else hypothesis.shape
         dtype = known.dtype if known is not None else source.dtype
-        if shape is None or int(np.prod(shape)) != source.size:
+        if shape is None or int(np.prod(shape)) != source.size or not holds(dtype, source):
             return None
         overlay = State()
         overlay.twins[hypothesis.target] = Twin(hypothesis.source, hypothesis.layout, shape, dtype)
@@ -182,6 +183,8 @@ class Walk:
     def _accept(self, hypothesis: Hypothesis, overlay: State, verified: bool) -> None:
         """Record the guilty tensor, its region cut as fine as structure allows, and go on from the supposed value."""
         for target, source in self._inside(hypothesis):
+            if self._vanishing(target, source):
+                continue
             options = self.evidence.layouts(target, source, self.state.values.get(target), self.state.twins)
             if not options:
                 break
@@ -195,6 +198,11 @@ class Walk:
                         self.forcing.step(node, self.state)
         if hypothesis.target not in self.state.twins:
             self._record(hypothesis, overlay, verified)
+
+    def _vanishing(self, target: str, source: str) -> bool:
+        """Whether a float16 tensor is the source's but for what vanished: harm that shows only behind it."""
+        value, loose = self.state.values.get(target), self.forcing.halved(target, self.state)
+        return value is not None and loose > 0 and any(compare(value, self.source_values[source], loose))
 
     def _inside(self, hypothesis: Hypothesis) -> list[tuple[str, str]]:
         """Pairs that structure gives inside the region before a supposed twin."""

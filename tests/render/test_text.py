@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fetafix.render import text
 from fetafix.render.style import Style, percent, plural, wrap
-from fetafix.report import Report
+from fetafix.report import Agreement, OutputAgreement, Report
 from tests.render.reports import LONG, REPORTS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -45,6 +46,14 @@ def test_layer_names_are_whole() -> None:
 
 def test_wrapping_cuts_no_word() -> None:
     assert wrap(f"see {LONG * 2} there", 4) == ["    see", f"    {LONG * 2}", "    there"]
+
+
+@pytest.mark.parametrize(("count", "words"), [(0.0, "0 codes"), (1.0, "1 code"), (0.999, "1 code"), (12.93, "12.93 codes")])
+def test_quantised_outputs_are_counted_in_codes(count: float, words: str) -> None:
+    agreement = Agreement(samples=4, outputs=[
+        OutputAgreement(source="y", target="z", max_abs=count / 256, code_step=1 / 256, max_codes=count)])
+    report = msgspec.structs.replace(REPORTS["check_equivalent"], agreement=agreement)
+    assert f"at most {words} of 0.00391" in " ".join(text.render(report).split())
 
 
 def test_percent_is_honest() -> None:
