@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 
 from fetafix.errors import FetafixError
-from fetafix.formats import tflite_operators, tflite_pointwise, tflite_shapes
+from fetafix.formats import tflite_grids, tflite_operators, tflite_pointwise, tflite_shapes
 from fetafix.formats.base import Unsupported
 from fetafix.formats.tflite_options import NONE, RELU, fused
 from fetafix.formats.tflite_program import Program, Quantised
+from fetafix.formats.tflite_schema import dtype_of
 from fetafix.formats.tflite_tensors import Value
 from fetafix.graph.evaluate import Evaluator
 from fetafix.ir import Array, Graph, Node
@@ -135,8 +136,7 @@ class Translator:
             return made
         if self.program.quantisation(made.tensor) is None:
             raise Unsupported(f"{node.label}: this piece cannot be computed in codes")
-        name = node.outputs[0]
-        return self.emit("QUANTIZE", [made.tensor], name, made.perm, grid=(grid, zero.dtype))
+        return self.on_grid(made, grid, zero.dtype, node.outputs[0])
 
     def _on(self, tensor: int, grid: Quantised, dtype: np.dtype[Any]) -> bool:
         own = self.program.quantisation(tensor)
@@ -202,24 +202,39 @@ class Translator:
             shape = [0] * len(perm)
             for i, p in enumerate(perm):
                 shape[p] = self.samples[tensor].shape[i]
-        made = self._output(inputs, tensor, shape, grid)
+        made = self._output(name, inputs, tensor, shape, grid)
         self.program.add_operator(name, inputs, [made], options)
         return Value(made, perm)
 
     def _output(
-        self, inputs: Sequence[int], tensor: str, shape: Sequence[int], grid: tuple[Quantised, np.dtype[Any]] | None
-    ) -> int:
-        source = self.program.quantisation(inputs[0])
+        self, name: str, inputs: Sequence[int], tensor: str, shape: Sequence[int],
+        grid: tuple[Quantised, np.dtype[Any]] | None,
+    ) -> int:  # fmt: skip
+        data = inputs[2] if name == "TRANSPOSE_CONV" else inputs[0]
+        source, code = self.program.quantisation(data), dtype_of(self.program.tensors[data])
         dtype = self.samples[tensor].dtype if tensor in self.samples else np.dtype(np.float32)
         dtype = np.dtype(np.int32) if dtype == np.int64 else dtype
-        wanted = grid or self._wanted.get(tensor)
-        if source is None or dtype.kind not in "fiu":
+        if source is None or code is None or dtype.kind not in "fiu":
             return self.program.add_activation(shape, dtype, tensor, None)
-        if wanted is None:
-            from fetafix.formats.tflite_schema import dtype_of
-
-            wanted = source, dtype_of(self.program.tensors[inputs[0]]) or dtype
+        if name in tflite_grids.KEEPING:
+            return self.program.add_activation(shape, code, tensor, source)
+        fixed = tflite_grids.fixed(name, code)
+        wanted = grid or self._wanted.get(tensor)
+        if fixed is None and wanted is None:
+            wanted = tflite_grids.covering(self.samples[tensor], code), code
+        if fixed is not None or wanted is None:
+            return self.program.add_activation(shape, code, tensor, fixed or source)
         return self.program.add_activation(shape, wanted[1], tensor, wanted[0])
+
+    def on_grid(self, value: Value, grid: Quantised, dtype: np.dtype[Any], tensor: str) -> Value:
+        """A value of codes on a certain grid, by a QUANTIZE where it is on another."""
+        if self._on(value.tensor, grid, dtype):
+            return value
+        return self.emit("QUANTIZE", [value.tensor], tensor, value.perm, grid=(grid, dtype))
+
+    def wanted(self, tensor: str) -> tuple[Quantised, np.dtype[Any]] | None:
+        """The grid that a tensor is to be on, where that is known."""
+        return self._wanted.get(tensor)
 
     def shaped(self, value: Value, perm: Sequence[int], tensor: str) -> Value:
         """A value in another layout: onnx = native.transpose(perm)."""
@@ -267,7 +282,10 @@ class Translator:
         assert codes is not None and scale is not None
         zeros = np.zeros(scale.size, np.int64) if zero is None else np.atleast_1d(zero).astype(np.int64)
         grid = (np.atleast_1d(scale).astype(np.float32), zeros, axis)
-        return self.program.add_constant(np.ascontiguousarray(turn(codes)), tensor, grid)
+        native = np.ascontiguousarray(turn(codes))
+        if scale.size > 1 and (axis >= native.ndim or native.shape[axis] != scale.size):
+            raise Unsupported(f"{node.label}: TFLite has scales along the channels that a layer makes only")
+        return self.program.add_constant(native, tensor, grid)
 
 
 def last_perm(rank: int) -> tuple[int, ...]:

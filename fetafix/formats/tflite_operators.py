@@ -10,7 +10,7 @@ import numpy as np
 from fetafix.formats import tflite_pointwise
 from fetafix.formats.base import Unsupported
 from fetafix.formats.tflite_options import NONE, integer, ints, number, padding, resize, same_pads, windows
-from fetafix.formats.tflite_tensors import Value
+from fetafix.formats.tflite_tensors import Value, requantised
 from fetafix.ir import Array, Node
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def _conv(t: Translator, node: Node, bias: str = "") -> Value:
         name = "DEPTHWISE_CONV_2D"
     else:
         kernel, name = t.weight(node.input(1), lambda w: w.transpose(0, 2, 3, 1)), "CONV_2D"
-    added = _bias(t, bias or node.input(2), weight[0], node.input(1))
+    added = _bias(t, bias or node.input(2), weight[0], source.tensor, kernel)
     return t.emit(name, [source.tensor, kernel, added], _named(t, node, bias), source.perm, options)
 
 
@@ -49,14 +49,22 @@ def _named(t: Translator, node: Node, bias: str) -> str:
     return user.outputs[0] if user is not None else node.outputs[0]
 
 
-def _bias(t: Translator, name: str, size: int, weight: str) -> int:
+def _bias(t: Translator, name: str, size: int, source: int, kernel: int) -> int:
+    """A layer's bias, zeros where it has none; in codes in steps of input scale × weight scale."""
     if name and not t.is_constant(name):
         raise Unsupported(f"{name}: TFLite wants constant biases")
-    if name:
-        return t.weight(name, lambda b: np.broadcast_to(b.reshape(-1), (size,)))
-    if t.quantised():
-        raise Unsupported(f"{weight}: a layer in codes needs a bias with a grid of its own")
-    return t.program.add_constant(np.zeros(size, np.float32), f"{weight}_bias")
+    grids = [t.program.quantisation(i) for i in (source, kernel)]
+    if grids[0] is None or grids[1] is None:
+        if name:
+            return t.weight(name, lambda b: np.broadcast_to(b.reshape(-1), (size,)))
+        return t.program.add_constant(np.zeros(size, np.float32), "fetafix_bias")
+    steps = np.atleast_1d(grids[0][0] * grids[1][0]).astype(np.float32)
+    node = t.fragment.producers.get(name)
+    if node is not None and node.op == "DequantizeLinear" and np.array_equal(t.samples[node.input(1)].ravel(), steps):
+        return t.weight(name, lambda b: b.reshape(-1))
+    values = np.broadcast_to(t.samples[name].reshape(-1), (size,)) if name else np.zeros(size, np.float32)
+    grid = (steps, np.zeros(steps.size, np.int64), 0)
+    return t.program.add_constant(requantised(np.ascontiguousarray(values), grid, np.dtype(np.int32)), name or "fetafix_bias", grid)
 
 
 def _padded(
@@ -93,7 +101,7 @@ def _conv_transpose(t: Translator, node: Node) -> Value:
     sizes = t.program.add_constant(np.array(shape, np.int32), f"{node.key}_size")
     inputs = [sizes, kernel, source.tensor]
     if node.input(2):
-        inputs.append(_bias(t, node.input(2), out[1], node.input(1)))
+        inputs.append(_bias(t, node.input(2), out[1], source.tensor, kernel))
     made = t.emit("TRANSPOSE_CONV", inputs, node.outputs[0], source.perm, options, shape=shape)
     if options["padding"] == 0:
         return made
@@ -199,7 +207,7 @@ def _gemm(t: Translator, node: Node) -> Value:
 def _fully(t: Translator, node: Node, weight: int, bias: str, size: int) -> Value:
     source = t.onnx_layout(node.input(0))
     inputs = [source.tensor, weight]
-    inputs.append(_bias(t, bias, size, node.input(1)) if bias else -1)
+    inputs.append(_bias(t, bias, size, source.tensor, weight) if bias else -1)
     options = {"fusedActivationFunction": NONE, "keepNumDims": len(t.shape(node.input(0))) > 2}
     name = _named(t, node, bias if node.op == "MatMul" else "")
     return t.emit("FULLY_CONNECTED", inputs, name, range(len(t.shape(node.outputs[0]))), options)

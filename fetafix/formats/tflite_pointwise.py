@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fetafix.formats import tflite_grids
 from fetafix.formats.base import Unsupported
 from fetafix.formats.tflite_options import NONE, RELU, RELU6, RELU_N1_TO_1, number
+from fetafix.formats.tflite_schema import dtype_of
 from fetafix.formats.tflite_tensors import Value
 from fetafix.ir import Array, Node
 
@@ -94,8 +96,8 @@ def _hard_sigmoid(t: Translator, node: Node) -> Value:
 def _binary(t: Translator, node: Node) -> Value:
     result = _pair(t, node, node.input(0), node.input(1)) if len(node.inputs) > 1 else t.value(node.input(0))
     for more in node.inputs[2:]:
-        left, right = _together(t, result, more, node.outputs[0])
-        result = t.emit(_BINARY[node.op], [left, right], node.outputs[0], result.perm, _plain(node.op))
+        sides = [result.tensor, _operand(t, more, result, node.outputs[0])]
+        result = t.emit(_BINARY[node.op], sides, node.outputs[0], result.perm, _plain(node.op))
     return result
 
 
@@ -111,18 +113,20 @@ def _pair(t: Translator, node: Node, first: str, second: str) -> Value:
     base = t.value(leading)
     if len(base.perm) != rank:
         raise Unsupported(f"{node.label} broadcasts both its operands")
-    sides = [_operand(t, name, base.perm, out, swap == 1) for swap, name in enumerate((first, second))]
+    sides = [_operand(t, name, base, out) for name in (first, second)]
+    grid = t.program.quantisation(base.tensor)
+    if grid is not None and node.op in ("Max", "Min"):  # these compare codes, so all are put on one grid
+        goal = t.wanted(out) or (grid, dtype_of(t.program.tensors[base.tensor]) or np.dtype(np.int8))
+        sides = [t.on_grid(Value(s, base.perm), *goal, name).tensor for s, name in zip(sides, (first, second), strict=True)]
     return t.emit(_BINARY[node.op], sides, out, base.perm, _plain(node.op))
 
 
-def _together(t: Translator, left: Value, right: str, out: str) -> tuple[int, int]:
-    return left.tensor, _operand(t, right, left.perm, out, True)
-
-
-def _operand(t: Translator, name: str, perm: tuple[int, ...], out: str, second: bool) -> int:
-    """An operand in the layout `perm`, broadcast axes in front added."""
+def _operand(t: Translator, name: str, base: Value, out: str) -> int:
+    """An operand in the layout of `base`, broadcast axes in front added."""
+    perm = base.perm
     if t.is_constant(name):
-        return constant_operand(t, name, perm)
+        dtype = dtype_of(t.program.tensors[base.tensor])
+        return constant_operand(t, name, perm, dtype if t.program.quantisation(base.tensor) is not None else None)
     value = t.value(name)
     if len(value.perm) < len(perm):
         lifted = t.shaped(value, range(len(value.perm)), name)
@@ -132,8 +136,8 @@ def _operand(t: Translator, name: str, perm: tuple[int, ...], out: str, second: 
     return t.shaped(value, perm, name).tensor
 
 
-def constant_operand(t: Translator, name: str, perm: tuple[int, ...]) -> int:
-    """A constant that broadcasts against a value in layout `perm`, in its shortest form that is there already."""
+def constant_operand(t: Translator, name: str, perm: tuple[int, ...], codes: np.dtype[Any] | None) -> int:
+    """A constant that broadcasts against a value in layout `perm`; as codes of a type where that value is in codes."""
     node = t.fragment.producers.get(name)
     rank = len(perm)
 
@@ -148,6 +152,9 @@ def constant_operand(t: Translator, name: str, perm: tuple[int, ...]) -> int:
     array = t.samples[name].astype(np.int32) if t.samples[name].dtype == np.int64 else t.samples[name]
     if array.ndim > rank:
         raise Unsupported(f"{name} has more axes than what it is combined with")
+    if codes is not None and array.dtype.kind == "f":
+        held, grid = tflite_grids.of_constant(np.ascontiguousarray(turn(array)), codes)
+        return t.program.add_constant(held, name, grid)
     return t.program.add_constant(np.ascontiguousarray(turn(array)), name)
 
 
@@ -174,6 +181,8 @@ def _batch_normalisation(t: Translator, node: Node) -> Value:
 
 
 def _cast(t: Translator, node: Node) -> Value:
+    if np.float16 in (t.samples[node.input(0)].dtype, t.samples[node.outputs[0]].dtype):
+        raise Unsupported(f"{node.label}: TFLite's kernels do not compute in float16")
     source = t.value(node.input(0))
     if t.samples[node.input(0)].dtype.kind == "f" and t.samples[node.outputs[0]].dtype.kind == "f":
         if t.samples[node.outputs[0]].dtype == t.samples[node.input(0)].dtype:

@@ -9,6 +9,7 @@ import numpy as np
 
 from fetafix.formats.base import Unsupported
 from fetafix.formats.tflite_options import NONE, integer, ints
+from fetafix.formats.tflite_schema import dtype_of
 from fetafix.formats.tflite_tensors import Value
 from fetafix.ir import Array, Node
 
@@ -35,6 +36,10 @@ def _concat(t: Translator, node: Node) -> Value:
     parts = [t.value(name) for name in node.inputs]
     lead = next((p for p, name in zip(parts, node.inputs, strict=True) if not t.is_constant(name)), parts[0])
     axis = integer(node, "axis", 0) % len(lead.perm)
+    grid = t.program.quantisation(lead.tensor)
+    if grid is not None:
+        goal = t.wanted(node.outputs[0]) or (grid, dtype_of(t.program.tensors[lead.tensor]) or np.dtype(np.int8))
+        parts = [t.on_grid(p, *goal, name) for p, name in zip(parts, node.inputs, strict=True)]
     sides = [t.shaped(p, lead.perm, name).tensor for p, name in zip(parts, node.inputs, strict=True)]
     options = {"axis": lead.perm[axis], "fusedActivationFunction": NONE}
     return t.emit("CONCATENATION", sides, node.outputs[0], lead.perm, options)

@@ -64,7 +64,6 @@ class _Attempt:
         model = tflite_schema.parse(self._original)
         self._inputs = [model.subgraphs[0].tensors[i] for i in model.subgraphs[0].inputs]
         self._example = self._examples(onnx_view.load_example(lifted))
-        self._feeds = [encode(self._example[n], t) for n, t in zip(self._example, self._inputs, strict=True)]
         self._native, self._outputs = self._tapped(self._original)
         activations = [o for n in self._before.nodes for o in n.outputs if o]
         values = self._evaluator.run(self._before, self._example, activations)
@@ -104,8 +103,9 @@ class _Attempt:
         return examples
 
     def _tapped(self, data: bytes) -> tuple[dict[int, Array], list[Array]]:
-        values, outputs = tap(data, self._feeds)
         model = tflite_schema.parse(data)
+        inputs = [model.subgraphs[0].tensors[i] for i in model.subgraphs[0].inputs]
+        values, outputs = tap(data, [encode(self._example[n], t) for n, t in zip(self._example, inputs, strict=True)])
         self._grids = [
             tflite_schema.quantisation(model.subgraphs[0].tensors[i]) for i in model.subgraphs[0].outputs
         ]
