@@ -124,6 +124,7 @@ def reach(grid: Grid) -> tuple[float, float]:
 def misfit(grid: Grid, values: Array) -> str | None:
     """How a grid fails values: "clips" (more than calibration on other samples does), "coarse", or None."""
     low, high = reach(grid)
+    values = np.maximum(values, 0) if low == 0 else values  # saturation that does a Relu
     least, most = min(float(np.min(values)), 0.0), max(float(np.max(values)), 0.0)
     cut = values - np.clip(values, low, high)
     if float(np.linalg.norm(cut)) > 0.01 * float(np.linalg.norm(values)):

@@ -96,8 +96,9 @@ def unquantised(graph: Graph, node: Node) -> tuple[str, Node | None]:
 def excess(grid: Grid, values: Array, lenient: bool = False) -> Array | None:
     """What saturation cuts off values, where so little goes so far beyond the range that it was calibrated so."""
     low, high = (float(v) for v in grid.values(np.array(grid.bounds, grid.dtype)))
-    if values.size == 0 or (low == 0 and float(np.min(values)) < 0):
+    if values.size == 0:
         return None
+    values = np.maximum(values, 0) if low == 0 else values  # saturation that does a Relu
     off = values - np.clip(values, low, high)
     share = np.count_nonzero(np.abs(off) > 0.5 * float(grid.scale.reshape(-1)[0])) / values.size
     far = (high < float(np.max(values)) / _BEYOND) or (float(np.min(values)) / _BEYOND < low)
