@@ -74,10 +74,10 @@ class TfliteModel:
     def differently(self) -> Iterator[None]:
         """While it is entered, `run` uses one thread and the plain kernels instead of XNNPACK's.
 
-        With one thread only where a custom operator has a kernel nowhere else than in XNNPACK.
+        With one thread only where somebody asked for these kernels, or a custom operator has none but XNNPACK's.
         """
         usual = self._runner
-        plain = replace(self._settings, threads=1, optimise=False)
+        plain = replace(self._settings, threads=1, optimise=self._settings.optimise and bool(self._options.level))
         try:
             self._runner = tflite_runtime.Runner(self.file, self._ports, plain)
         except RuntimeCrash:

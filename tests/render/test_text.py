@@ -48,10 +48,10 @@ def test_wrapping_cuts_no_word() -> None:
     assert wrap(f"see {LONG * 2} there", 4) == ["    see", f"    {LONG * 2}", "    there"]
 
 
-@pytest.mark.parametrize(("count", "words"), [(0.0, "0 codes"), (1.0, "1 code"), (0.999, "1 code"), (1.5, "1.50 codes")])
-def test_quantised_outputs_are_counted_in_codes(count: float, words: str) -> None:
+@pytest.mark.parametrize(("n", "words"), [(0.0, "0 codes"), (1.0, "1 code"), (0.999, "1 code"), (1.5, "1.50 codes")])
+def test_quantised_outputs_are_counted_in_codes(n: float, words: str) -> None:
     agreement = Agreement(samples=4, outputs=[
-        OutputAgreement(source="y", target="z", max_abs=count / 256, code_step=1 / 256, max_codes=count)])
+        OutputAgreement(source="y", target="z", max_abs=n / 256, code_step=1 / 256, max_codes=n)])
     report = msgspec.structs.replace(REPORTS["check_equivalent"], agreement=agreement)
     assert f"at most {words} of 0.00391" in " ".join(text.render(report).split())
 
