@@ -45,8 +45,12 @@ class Constants:
         for group in grouped.values():
             actions.append(self._group(unit, group[0].node, group, value))
         if actions:
-            actions.append(lambda: [self._rescale_bias(o) for o in unit] and None)
+            actions.append(lambda: self._rescale_biases(unit))
         return actions
+
+    def _rescale_biases(self, unit: Sequence[Any]) -> None:
+        for operator in unit:
+            self._rescale_bias(operator)
 
     def grid(self, node: Node, value: Value, changes: Changes) -> None:
         """Other scales or zero points for an activation, of which both its Q and its DQ tell."""

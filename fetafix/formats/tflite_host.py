@@ -122,13 +122,19 @@ class TfliteHost:
 
     def set_outputs(self, values: Sequence[Any]) -> None:
         """These values are put out, in ONNX's order of axes, under the old names."""
-        graph = self.program.graph
         names = [self._before.output_names[i] if i < len(self._before.output_names) else f"output_{i}"
                  for i in range(len(values))]  # fmt: skip
         made = [self._turned(v, tuple(range(len(v.perm))), n) for v, n in zip(values, names, strict=True)]
-        if made == [int(t) for t in graph.outputs]:
+        old, exits = [int(t) for t in self.program.graph.outputs], self.program.exits
+        if made == exits:
             return
-        self._put_out(made)
+        new = list(made)
+        if len(made) == len(exits) == len(old):
+            new = list(old)
+            for was, now in zip(exits, made, strict=True):
+                new[old.index(was)] = now
+        self.program.exits = made
+        self._put_out(new)
 
     def _put_out(self, made: list[int]) -> None:
         graph, tensors = self.program.graph, self.program.tensors

@@ -32,7 +32,7 @@ def finish(program: Program) -> None:
 def signature_outputs(signature: Any, old: Sequence[int], new: Sequence[int], tensors: Sequence[Any]) -> None:
     """Let a signature's outputs follow those of its subgraph: by place, dropped or added at the end."""
     names = {int(m.tensorIndex): m for m in signature.outputs}
-    kept = []
+    kept: list[Any] = []
     for place, tensor in enumerate(new):
         entry = names.get(old[place]) if place < len(old) else None
         if len(new) != len(old) and tensor in names:
@@ -109,6 +109,7 @@ def _take_over(program: Program, made: int, kept: int) -> None:
     for operator in program.graph.operators:
         if made in operator.inputs:
             operator.inputs = np.where(np.asarray(operator.inputs) == made, kept, operator.inputs).astype(np.int32)
+    program.exits = [kept if t == made else t for t in program.exits]
     outputs = np.asarray(program.graph.outputs)
     if made in outputs:
         program.graph.outputs = np.where(outputs == made, kept, outputs).astype(np.int32)
@@ -119,7 +120,9 @@ def _take_over(program: Program, made: int, kept: int) -> None:
 
 def _same_grid(program: Program, a: int, b: int) -> bool:
     one, other = program.quantisation(a), program.quantisation(b)
-    return other is not None and one is not None and all(np.array_equal(x, y) for x, y in zip(one, other, strict=True))
+    return one is not None and other is not None and bool(
+        np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1]) and one[2] == other[2]
+    )
 
 
 def _merge_constants(program: Program, new: Any, old: Any) -> None:
@@ -128,10 +131,10 @@ def _merge_constants(program: Program, new: Any, old: Any) -> None:
             continue
         grid = program.quantisation(program.origin(b))
         array = program.constant(a)
-        if grid is None and array is not None and program.stored(b) is not None:
-            if program.stored(b).dtype == array.dtype:  # type: ignore[union-attr]
-                program.store(program.own(old, slot), array)
-                continue
+        held = program.stored(b)
+        if grid is None and array is not None and held is not None and held.dtype == array.dtype:
+            program.store(program.own(old, slot), array)
+            continue
         inputs = np.array(old.inputs, np.int32)
         inputs[slot] = a
         old.inputs = inputs
@@ -189,6 +192,7 @@ def _trim(program: Program) -> None:
     for operator in graph.operators:
         operator.inputs = np.array([places.get(int(t), int(t)) for t in operator.inputs], np.int32)
         operator.outputs = np.array([places.get(int(t), int(t)) for t in operator.outputs], np.int32)
+    program.exits = [places.get(t, t) for t in program.exits]
     graph.outputs = np.array([places.get(int(t), int(t)) for t in graph.outputs], np.int32)
     for signature in program.model.signatureDefs or []:
         for entry in signature.outputs or []:

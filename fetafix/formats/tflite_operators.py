@@ -64,7 +64,8 @@ def _bias(t: Translator, name: str, size: int, source: int, kernel: int) -> int:
         return t.weight(name, lambda b: b.reshape(-1))
     values = np.broadcast_to(t.samples[name].reshape(-1), (size,)) if name else np.zeros(size, np.float32)
     grid = (steps, np.zeros(steps.size, np.int64), 0)
-    return t.program.add_constant(requantised(np.ascontiguousarray(values), grid, np.dtype(np.int32)), name or "fetafix_bias", grid)
+    codes = requantised(np.ascontiguousarray(values), grid, np.dtype(np.int32))
+    return t.program.add_constant(codes, name or "fetafix_bias", grid)
 
 
 def _padded(

@@ -129,6 +129,6 @@ def resize(node: Node) -> tuple[str, dict[str, Any]]:
         "pytorch_half_pixel": (False, True),
     }.get(str(where))  # fmt: skip
     if flags is None or mode not in ("linear", "nearest") or integer(node, "antialias", 0):
-        raise Unsupported(f"TFLite has no Resize with mode {mode} and coordinates {where}")
+        raise Unsupported(f"TFLite has no Resize with mode {mode!s} and coordinates {where!s}")
     options = {"alignCorners": flags[0], "halfPixelCenters": flags[1]}
     return "RESIZE_BILINEAR" if mode == "linear" else "RESIZE_NEAREST_NEIGHBOR", options

@@ -20,6 +20,10 @@ from fetafix.formats.tflite_schema import parse, schema
 
 _ALIGN = 16
 _UOFFSET = struct.Struct("<I")
+_CODES = {
+    "bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I", "int64": "q",
+    "uint64": "Q", "float32": "f", "float64": "d",
+}  # fmt: skip
 
 
 def patched(original: bytes, wanted: Any) -> bytes:
@@ -87,7 +91,7 @@ class _Patch:
         if _table(old) or _table(new):
             return self._reference(old, new, where, self.table, _pack_table)
         if _many(old) or _many(new):
-            elements = next((v for v in (new, old) if v is not None and len(v)), [])
+            elements: Any = next((v for v in (new, old) if v is not None and len(v)), [])
             if len(elements) and _table(elements[0]):
                 return self._reference(old, new, where, self._tables, _pack_tables)
             return self._reference(old, new, where, self._vector, _pack_vector)
@@ -142,7 +146,7 @@ class _Patch:
 def _builder() -> Any:
     import flatbuffers
 
-    class Builder(flatbuffers.Builder):
+    class Builder(flatbuffers.Builder):  # type: ignore[misc]
         """Vectors of bytes lie on multiples of 16, as the schema asks of buffers."""
 
         def CreateNumpyVector(self, x: Any) -> int:
@@ -209,8 +213,7 @@ class _Probe:
         return 8
 
     def Get(self, flags: Any, _: int) -> int:
-        self.code = {"bool": "?", "int8": "b", "uint8": "B", "int16": "h", "uint16": "H", "int32": "i", "uint32": "I",
-                     "int64": "q", "uint64": "Q", "float32": "f", "float64": "d"}[flags.__name__[:-5].lower()]  # fmt: skip
+        self.code = _CODES[flags.__name__.removesuffix("Flags").lower()]
         return 0
 
     def __getattr__(self, name: str) -> Callable[..., int]:

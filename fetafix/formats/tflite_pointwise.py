@@ -117,7 +117,8 @@ def _pair(t: Translator, node: Node, first: str, second: str) -> Value:
     grid = t.program.quantisation(base.tensor)
     if grid is not None and node.op in ("Max", "Min"):  # these compare codes, so all are put on one grid
         goal = t.wanted(out) or (grid, dtype_of(t.program.tensors[base.tensor]) or np.dtype(np.int8))
-        sides = [t.on_grid(Value(s, base.perm), *goal, name).tensor for s, name in zip(sides, (first, second), strict=True)]
+        pairs = zip(sides, (first, second), strict=True)
+        sides = [t.on_grid(Value(s, base.perm), *goal, name).tensor for s, name in pairs]
     return t.emit(_BINARY[node.op], sides, out, base.perm, _plain(node.op))
 
 
@@ -184,9 +185,8 @@ def _cast(t: Translator, node: Node) -> Value:
     if np.float16 in (t.samples[node.input(0)].dtype, t.samples[node.outputs[0]].dtype):
         raise Unsupported(f"{node.label}: TFLite's kernels do not compute in float16")
     source = t.value(node.input(0))
-    if t.samples[node.input(0)].dtype.kind == "f" and t.samples[node.outputs[0]].dtype.kind == "f":
-        if t.samples[node.outputs[0]].dtype == t.samples[node.input(0)].dtype:
-            return source
+    if t.samples[node.outputs[0]].dtype == t.samples[node.input(0)].dtype:
+        return source
     return t.emit("CAST", [source.tensor], node.outputs[0], source.perm)
 
 

@@ -24,7 +24,10 @@ _EFFECTS = {"VAR_HANDLE", "ASSIGN_VARIABLE", "READ_VARIABLE", "CALL_ONCE"}
 
 
 class Program:
-    """A ModelT and its main subgraph. `model` is changed in place."""
+    """A ModelT and its main subgraph. `model` is changed in place.
+
+    actual: shapes as they ran. entries, exits: input and output tensors in the order of the ONNX view's.
+    """
 
     def __init__(self, model: Any) -> None:
         self.model, self.graph = model, model.subgraphs[0]
@@ -39,6 +42,7 @@ class Program:
         self._reals: dict[int, Array] = {}
         self._pending: dict[int, Array] = {}
         self.actual: dict[int, tuple[int, ...]] = {}
+        self.entries, self.exits = [int(t) for t in self.graph.inputs], [int(t) for t in self.graph.outputs]
         self._codes = len(model.operatorCodes)
         needed = self.needed()
         self._idle = {id(o) for o in self.old_operators if id(o) not in needed}

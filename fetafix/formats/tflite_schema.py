@@ -1,4 +1,4 @@
-"""TFLite files as objects of the schema's own classes: parsed, copied, packed, with the names of operators and types."""
+"""TFLite files as objects of the schema's own classes: parsed, with the names of operators and types."""
 
 from __future__ import annotations
 

@@ -145,7 +145,8 @@ def _edges(t: Translator, source: Value, pads: Sequence[tuple[int, int]], out: s
     for axis, (before, behind) in enumerate(pads):
         if before or behind:
             shape = list(t.program.shape(source.tensor))
-            places = np.pad(np.arange(shape[axis], dtype=np.int32), (before, behind), "edge" if mode == "edge" else "reflect")
+            inside = np.arange(shape[axis], dtype=np.int32)
+            places = np.pad(inside, (before, behind), "edge" if mode == "edge" else "reflect")
             shape[axis] = places.size
             source = _picked(t, source, axis, places, out, source.perm, shape)
     return source

@@ -30,8 +30,8 @@ class Value:
     perm: tuple[int, ...]
 
 
-def tap(data: bytes, feeds: Sequence[Array]) -> tuple[dict[int, Array], list[Array]]:
-    """Run a TFLite model on stored values: (tensor index → what it holds, the outputs). Raises RuntimeError, ValueError.
+def tap(data: bytes, feeds: Sequence[Array]) -> dict[int, Array]:
+    """Run a TFLite model on stored values: tensor index → what it holds. Raises RuntimeError, ValueError.
 
     feeds: one array an input, in the subgraph's order and the inputs' own dtypes; inputs are resized to fit.
     """
@@ -56,7 +56,7 @@ def tap(data: bytes, feeds: Sequence[Array]) -> tuple[dict[int, Array], list[Arr
             values[int(detail["index"])] = np.array(interpreter.get_tensor(detail["index"]))
         except ValueError:  # tensors that no operator uses hold nothing
             continue
-    return values, [values[int(d["index"])] for d in interpreter.get_output_details()]
+    return values
 
 
 def encode(feed: Array, tensor: Any) -> Array:
@@ -108,21 +108,26 @@ class _Matcher:
         self._limit = _CODES if _in_codes(program) else _EXACT
 
     def run(self) -> dict[str, Value]:
-        for name, tensor in zip(self._graph.input_names, self._program.graph.inputs, strict=True):
+        for name, tensor in zip(self._graph.input_names, self._program.entries, strict=True):
             self._found[name] = Value(int(tensor), tuple(range(self._lifted[name].ndim)))
             self._spread(name)
+        for name, tensor in zip(self._graph.output_names, self._program.exits, strict=True):
+            if name not in self._found and tensor in self._native:
+                self._claim(tensor, [name])
+        taken = {v.tensor for v in self._found.values()}
         made = [int(t) for o in self._program.graph.operators for t in o.outputs]
-        outputs = list(self._program.graph.outputs)
-        for tensor in sorted(reversed(made), key=lambda t: t not in outputs):
-            self._assign(tensor)
+        for tensor in reversed(made):
+            if tensor not in taken:
+                self._claim(tensor, self._by_size.get(self._native[tensor].size, []) if tensor in self._native else [])
         return self._found
 
-    def _assign(self, tensor: int) -> None:
+    def _claim(self, tensor: int, names: Sequence[str]) -> None:
+        """The first of these ONNX tensors that holds what a native tensor does stands for it."""
         value = self._native.get(tensor)
         if value is None or (value.dtype.kind not in "f" and self._program.quantisation(tensor) is None):
             return
         real = schemas.real(value, self._program.quantisation(tensor))
-        for name in self._by_size.get(value.size, []):
+        for name in names:
             if name not in self._found and (perm := self._layout(name, value, real)) is not None:
                 self._found[name] = Value(tensor, perm)
                 self._spread(name)

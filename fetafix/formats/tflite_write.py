@@ -17,7 +17,7 @@ import numpy as np
 
 from fetafix.edits import Edit, apply
 from fetafix.errors import EditError, OutputError, RuntimeCrash
-from fetafix.formats import onnx_view, tflite_schema
+from fetafix.formats import onnx_view, tflite_file, tflite_ports, tflite_schema
 from fetafix.formats.attempts import attempt_all
 from fetafix.formats.base import OpenOptions, Unsupported, Written
 from fetafix.formats.tflite_host import TfliteHost
@@ -41,7 +41,7 @@ def write(path: Path, edits: Sequence[Edit], out: Path, lifted: Path, options: O
         raise OutputError(f"{out}: expected a file to write to, found a folder; name a file in it")
     if out.exists() and out.samefile(path):
         raise OutputError(f"{out}: this is the original model, which is never changed; choose another output")
-    attempt = _Attempt(path, lifted)
+    attempt = _Attempt(path, lifted, options)
     refused = attempt_all(attempt, edits, _NO_SHAPES)
     with _staging(out) as folder:
         file = folder / out.name
@@ -56,69 +56,87 @@ _NO_SHAPES = "the shapes inside the file follow from its input's, which cannot b
 class _Attempt:
     """Makes the file's bytes with some edits, from the original each time."""
 
-    def __init__(self, path: Path, lifted: Path) -> None:
+    def __init__(self, path: Path, lifted: Path, options: OpenOptions) -> None:
         self._path, self._original = path, path.read_bytes()
         self.made = self._original
         self._tensors: dict[str, Value] | None = None
         self._before, self._evaluator = load_graph(lifted), Evaluator()
-        model = tflite_schema.parse(self._original)
-        self._inputs = [model.subgraphs[0].tensors[i] for i in model.subgraphs[0].inputs]
+        self._ports = tflite_ports.ports(tflite_file.read(path), options.signature)
         self._example = self._examples(onnx_view.load_example(lifted))
-        self._native, self._outputs = self._tapped(self._original)
-        activations = [o for n in self._before.nodes for o in n.outputs if o]
-        values = self._evaluator.run(self._before, self._example, activations)
-        self._lifted = {**self._example, **dict(zip(activations, values, strict=True))}
-        names = self._before.output_names
-        pairs = zip(self._outputs, names, self._grids, strict=True)
-        self._drift = [_error(_as(o, self._lifted[n], g), self._lifted[n]) for o, n, g in pairs]
 
     def __call__(self, edits: Sequence[Edit]) -> None:
         """Keep the edited file in `made`. Raises Unsupported or EditError with the reason."""
         if not edits:
             self.made = self._original
             return
+        if self._ports.graph.index:
+            raise Unsupported(f"edits reach the main subgraph only, not subgraph {self._ports.graph.index}")
         after = apply(self._before, edits)
-        program = Program(tflite_schema.parse(self._original))
-        program.actual = {i: v.shape for i, v in self._native.items()}
-        if self._tensors is None:
-            self._tensors = match(program, self._before, self._native, self._lifted)
-        host = TfliteHost(program, self._before, self._tensors)
+        program = self._program()
+        tensors = self._matched(program)
+        host = TfliteHost(program, self._before, tensors)
         transfer(self._before, after, host, lambda names: self._samples(after, names))
         data = patched(self._original, host.finish())
-        self._verify(data, after)
+        self._verify(data, after, program.exits)
         self.made = data
+
+    def _program(self) -> Program:
+        program = Program(tflite_schema.parse(self._original))
+        entries, exits = ({p.name: p.tensor.index for p in side} for side in (self._ports.inputs, self._ports.outputs))
+        try:
+            program.entries = [entries[n] for n in self._before.input_names]
+            program.exits = [exits[n] for n in self._before.output_names]
+        except KeyError as name:
+            raise Unsupported(f"the file has no input or output {name}: the view was made of another file") from None
+        return program
+
+    def _matched(self, program: Program) -> dict[str, Value]:
+        """What each ONNX tensor is natively; found once, from a run of both on the example."""
+        if self._tensors is None:
+            native = self._tapped(self._original)
+            activations = [o for n in self._before.nodes for o in n.outputs if o]
+            values = self._evaluator.run(self._before, self._example, activations)
+            lifted = {**self._example, **dict(zip(activations, values, strict=True))}
+            self._shapes = {i: v.shape for i, v in native.items()}
+            self._limit = _limit(native)
+            for name, tensor in zip(self._before.output_names, program.exits, strict=True):
+                have = _as(native[tensor], lifted[name], program.quantisation(tensor))
+                self._limit = max(self._limit, 3 * _error(have, lifted[name]))
+            self._tensors = match(program, self._before, native, lifted)
+        program.actual = self._shapes
+        return self._tensors
 
     def _examples(self, given: Mapping[str, Array] | None) -> dict[str, Array]:
         """One sample for every input by name: the first of the batch that the view was made with, or seeded noise."""
         rng = np.random.default_rng(0)
         examples: dict[str, Array] = {}
-        for value, tensor in zip(self._before.inputs, self._inputs, strict=True):
-            shape = tflite_schema.shape_of(tensor)
-            if given is not None and value.name in given and given[value.name].ndim == len(shape):
-                examples[value.name] = given[value.name][: shape[0]] if shape else given[value.name]
+        ports = {p.name: p for p in self._ports.inputs}
+        for value in self._before.inputs:
+            shape = ports[value.name].tensor.shape if value.name in ports else ()
+            array = None if given is None else given.get(value.name)
+            if array is not None and array.ndim == len(shape):
+                examples[value.name] = array[: shape[0]] if shape else array
             elif value.dtype.kind == "f":
                 examples[value.name] = np.asarray(rng.normal(size=shape), value.dtype)
             else:
                 examples[value.name] = np.asarray(rng.integers(0, 2, shape), value.dtype)
         return examples
 
-    def _tapped(self, data: bytes) -> tuple[dict[int, Array], list[Array]]:
-        model = tflite_schema.parse(data)
-        inputs = [model.subgraphs[0].tensors[i] for i in model.subgraphs[0].inputs]
-        values, outputs = tap(data, [encode(self._example[n], t) for n, t in zip(self._example, inputs, strict=True)])
-        self._grids = [
-            tflite_schema.quantisation(model.subgraphs[0].tensors[i]) for i in model.subgraphs[0].outputs
-        ]
-        return values, outputs
+    def _tapped(self, data: bytes) -> dict[int, Array]:
+        """Every tensor of the main subgraph on the example."""
+        graph = tflite_schema.parse(data).subgraphs[0]
+        index = {p.tensor.index: p.name for p in self._ports.inputs}
+        feeds = [encode(self._example[index[int(i)]], graph.tensors[i]) for i in graph.inputs]
+        return tap(data, feeds)
 
     def _samples(self, after: Graph, names: Sequence[str]) -> Mapping[str, Array]:
         values = self._evaluator.run(after, self._example, names)
         return dict(zip(names, values, strict=True))
 
-    def _verify(self, data: bytes, after: Graph) -> None:
+    def _verify(self, data: bytes, after: Graph, exits: Sequence[int]) -> None:
         """The written model must run and answer as the edited view does, on the example."""
         try:
-            _, made = self._tapped(data)
+            values = self._tapped(data)
         except (RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:300]
             raise EditError(f"{self._path}: the edited model does not load, so it is not written: {reason}") from error
@@ -126,26 +144,25 @@ class _Attempt:
             wanted = self._evaluator.run(after, self._example, after.output_names)
         except RuntimeCrash:
             return
-        if len(made) != len(wanted):
-            raise Unsupported(f"the written model has {len(made)} outputs, {len(wanted)} expected")
-        limit = max(self._limit(), 3 * max(self._drift, default=0.0))
-        for name, want, codes, grid in zip(after.output_names, wanted, made, self._grids, strict=True):
-            have = _as(codes, want, grid)
+        tensors = tflite_schema.parse(data).subgraphs[0].tensors
+        for name, want, tensor in zip(after.output_names, wanted, exits, strict=True):
+            have = _as(values[tensor], want, tflite_schema.quantisation(tensors[tensor]))
             if want.shape != have.shape:
                 raise Unsupported(
                     f"written natively, output {name} has shape {list(have.shape)}, {list(want.shape)} expected"
                 )
             off = _error(have, want)
-            if not off <= limit:
+            if not off <= self._limit:
                 raise Unsupported(
                     f"written natively, output {name} answers differently from the edited graph (relative {off:.2g})"
                 )
 
-    def _limit(self) -> float:
-        """How far the answers may be off, relative: what the file's own encoding costs."""
-        dtypes = {v.dtype for v in self._native.values()}
-        coarse = any(d.kind in "iu" and d.itemsize == 1 for d in dtypes)
-        return _IN_CODES if coarse else _IN_HALVES if np.dtype(np.float16) in dtypes else _TOLERANCE
+
+def _limit(native: Mapping[int, Array]) -> float:
+    """How far the answers may be off, relative: what the file's own encoding costs."""
+    dtypes = {v.dtype for v in native.values()}
+    coarse = any(d.kind in "iu" and d.itemsize == 1 for d in dtypes)
+    return _IN_CODES if coarse else _IN_HALVES if np.dtype(np.float16) in dtypes else _TOLERANCE
 
 
 def _as(codes: Array, like: Array, grid: tuple[Array, Array, int] | None) -> Array:
