@@ -11,7 +11,7 @@ from tests.commands import invoke, run, state
 from tests.convert.mishaps import converter
 from tests.small_models import cnn
 
-FEW = ("--samples", "12", "--threads", "1")
+FEW = ("--samples", "12", "--threads", "1", "--gate", "numeric")
 
 
 @pytest.fixture

@@ -68,11 +68,11 @@ def test_the_best_one_is_repaired_on_request(monkeypatch: pytest.MonkeyPatch, so
 
 
 def test_failures_are_results_about_their_routes(monkeypatch: pytest.MonkeyPatch, source: Path) -> None:
-    names = ("raises", "aborts", "hangs", "writes_rubbish", "lossy")
+    names = ("raises", "aborts", "writes_rubbish", "lossy")
     made = [converter(name, cost=0.01 * i) for i, name in enumerate(names)]
-    report = go(monkeypatch, source, made, routes=5, timeout=8)
-    assert [r.status for r in report.routes] == ["not converted"] * 3 + ["undecided", "passed"]
-    assert [r.steps[0].status for r in report.routes] == ["failed", "crashed", "timeout", "done", "done"]
+    report = go(monkeypatch, source, made)
+    assert [r.status for r in report.routes] == ["not converted"] * 2 + ["undecided", "passed"]
+    assert [r.steps[0].status for r in report.routes] == ["failed", "crashed", "done", "done"]
     assert "Frobnicate" in report.routes[0].reason and report.exit_code == 0
 
 
