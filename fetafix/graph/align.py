@@ -35,7 +35,7 @@ _NOISE_FACTOR = 30.0
 _HALF_FACTOR, _HALF_ULP = 4.0, 2.0**-11
 _SAME_MODEL = 0.5  # share of the source's grids that the target has too where both are the same quantised model
 _TURNED = 12  # anchors that a segment may give up to reach the Transpose that turned them
-_MOVES = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+_MOVES = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,7 +78,8 @@ class Evaluator:
             outs = [o for o in node.outputs if o and o not in feeds]
             fixed = {t: piece.initializers[t] for t in node.reads if t in piece.initializers and t not in values}
             single = Graph((node,), fixed, (), (), piece.opset)
-            values.update(zip(outs, self._run(single, {t: values[t] for t in node.reads if t in values}, outs), strict=True))
+            live = {t: values[t] for t in node.reads if t in values}
+            values.update(zip(outs, self._run(single, live, outs), strict=True))
         return [values[t] for t in wanted]
 
     def _session(self, graph: Graph) -> ort.InferenceSession:
@@ -96,8 +97,8 @@ class Evaluator:
 
 def _has_halves(piece: Graph, feeds: Mapping[str, Array]) -> bool:
     """Whether some tensor is float16."""
-    known = (*feeds.values(), *(piece.initializers[t] for n in piece.nodes for t in n.inputs if t in piece.initializers))
-    return any(v.dtype == _HALF for v in known) or any(n.attrs.get("to") == _FLOAT16 for n in piece.nodes)
+    tensors = (piece.initializers[t] for n in piece.nodes for t in n.inputs if t in piece.initializers)
+    return any(v.dtype == _HALF for v in (*feeds.values(), *tensors)) or any(n.attrs.get("to") == _FLOAT16 for n in piece.nodes)
 
 
 def _split(piece: Graph, feeds: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:

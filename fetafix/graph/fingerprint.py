@@ -121,7 +121,8 @@ def compare(value: Array, source: Array, loose: float) -> Iterator[tuple[Layout,
     scale = max(float(np.sqrt(np.mean(np.square(seen)))), 0.1 * float(np.sqrt(np.dot(flat, flat) / flat.size)), 1e-30)
     for layout in layouts(source.shape, value.shape):
         there = _probe(source, layout, value.shape, places).astype(np.float64)
-        off = np.sqrt(np.mean(np.square(there - seen))) / scale
+        with np.errstate(all="ignore"):
+            off = np.sqrt(np.mean(np.square(there - seen))) / scale
         if not np.isfinite(off) or off > 4 * loose + 1e-12:
             continue
         error = relative_error(value.astype(np.float32, copy=False), relate(source, layout, value.shape))

@@ -22,6 +22,8 @@ _EXACT = {"f2": 4e-3, "V2": 3e-2}
 _EXACT_FLOAT = 1e-5
 _FAR, _EXTREMES = 1.0, 0.05  # how far apart fingerprints may be where values are rounded and extremes saturate
 _NEARLY, _MUCH = 1.25, 2.0
+_DEEP = 2  # over more roundings than that nothing is excused: noise that adds up would hide any fault
+_HALF_STEP = 2.0**-11
 
 
 def exact_tolerance(dtype: np.dtype[np.generic]) -> float:
@@ -198,9 +200,8 @@ class Forcing:
             Match(source, layout, error)
             for source in candidates if source not in self.slack.skipped or name in self.outputs
             for layout, error in compare(value, self.values[source], self._tolerance(exact, explained, source))
-            if not (halved and vanishes(value, relate(self.values[source], layout, value.shape)))
         ]
-        if not found:
+        if not found or (halved and any(self._vanished(value, m) for m in found)):
             return None
         if rounded:
             found = self._nearest(name, found, exact, state)
@@ -233,8 +234,19 @@ class Forcing:
             same = [m for m in found if m.source == state.twins[before].source and m.error <= _MUCH * max(least, exact)]
             if same:
                 return same
+        elif halved:
+            least = min(m.error for m in found)
+            found = [m for m in found if m.error <= max(_MUCH * least, _HALF_STEP)]
         return [m for m in found if m.error <= max(_NEARLY * least, exact)]
+        while producer is not None and producer.op == "Cast":  # it changes the type, not what the tensor stands for
+            made = producer.input(0)
+            if made in state.twins:
+                found = [m for m in found if m.source == state.twins[made].source] or found
+            producer = self.target.producers.get(made)
 
     def _tolerance(self, exact: float, explained: float, source: str) -> float:
+    def _vanished(self, value: Array, match: Match) -> bool:
+        return vanishes(value, relate(self.values[match.source], match.layout, value.shape))
+
         by = self.slack.source.get(source, 0.0)
         return max(exact, allowance(explained, by)) if explained or by else exact

@@ -73,7 +73,8 @@ class Parameter:
     @property
     def as_stored(self) -> Array:
         """The reference in the dtype of the target's tensor (float32 where that is missing)."""
-        return self.reference.astype(np.float32 if self.value is None else self.value.dtype)
+        with np.errstate(over="ignore"):
+            return self.reference.astype(np.float32 if self.value is None else self.value.dtype)
 
     def edit(self, graph: Graph, value: Array | None = None) -> Edit:
         """The edit that sets the parameter, to its reference unless another value is given."""

@@ -16,15 +16,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from fetafix.graph.evaluate import Evaluator
-from fetafix.graph.fingerprint import Index, compare
+from fetafix.graph.fingerprint import Index, compare, relate
 from fetafix.graph.forcing import NO_SLACK, Forcing, Slack, State, Twin
-from fetafix.graph.halves import holds
+from fetafix.graph.halves import holds, vanishes
 from fetafix.graph.hypotheses import Evidence, Hypothesis
 from fetafix.graph.refine import pairs
 from fetafix.graph.segment import Layout
 from fetafix.graph.store import ActivationStore
 from fetafix.ir import Array, Graph, Node
 
+_ROUGHLY = 8.0
 _SETTLING = 3  # nodes that a region may stay open before anything is supposed: fused and split operators close by then
 _PATIENCE = 24
 _LOOKAHEAD = 30
@@ -148,7 +149,7 @@ class Walk:
 
     def _suppose(self, hypothesis: Hypothesis) -> State | None:
         source = self.source_values.get(hypothesis.source)
-        if source is None:
+        if source is None or self._vanishing(hypothesis.target, hypothesis.source):
             return None
         known = self.state.values.get(hypothesis.target)
         shape = known.shape if known is not None and known.size == source.size else hypothesis.shape
@@ -202,7 +203,11 @@ class Walk:
     def _vanishing(self, target: str, source: str) -> bool:
         """Whether a float16 tensor is the source's but for what vanished: harm that shows only behind it."""
         value, loose = self.state.values.get(target), self.forcing.halved(target, self.state)
-        return value is not None and loose > 0 and any(compare(value, self.source_values[source], loose))
+        if value is None or not loose:
+            return False
+        there = self.source_values[source]
+        same = compare(value, there, _ROUGHLY * loose)
+        return any(vanishes(value, relate(there, layout, value.shape)) for layout, _ in same)
 
     def _inside(self, hypothesis: Hypothesis) -> list[tuple[str, str]]:
         """Pairs that structure gives inside the region before a supposed twin."""

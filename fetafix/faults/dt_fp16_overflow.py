@@ -1,0 +1,95 @@
+"""A number beyond the range of float16.
+
+*What goes wrong*
+A conversion to float16 takes a node along whose values, or whose constants, exceed 65504: a sum over a large map, a
+square, a rescaling, the -3.4e38 of an attention mask.
+
+*How it shows*
+Fed with the source's finite activations a float16 node makes infinities (NaN behind them), or a constant is infinite
+or clamped to ±65504 or ±1e4 where the source's is larger. The same node in float32 makes finite numbers.
+
+*Repair*
+Compute that node in float32, with Casts around it and the source's constants; where its results are still too large for
+float16, the nodes behind it too. A constant that float16 can hold is put right alone.
+
+*When not to apply*
+All values fit, and the difference is float16's rounding; or the source's own values are not finite there.
+
+*Seen in*
+TensorRT#4175
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from fetafix.edits import Edit, InsertNode, SetInput
+from fetafix.faults.base import FaultType, Suspicion
+from fetafix.graph.halfruns import Overflow, constants, cut_off, overflows, runs
+from fetafix.graph.halves import FLOAT, FLOAT16, HALF, LARGEST, holds, in_single
+from fetafix.graph.naming import like, tensor_like
+from fetafix.graph.segment import Segment
+from fetafix.ir import Graph, Node
+
+CODE = "dt-fp16-overflow"
+_HOMOGENEOUS = ("ReduceMean", "GlobalAveragePool", "AveragePool", "Relu", "MaxPool")
+_SCALE = 2.0**15
+
+
+def detect(segment: Segment) -> Iterator[Suspicion]:
+    """Float16 nodes that overflow on finite inputs; float16 constants that are cut off."""
+    found = [*overflows(segment), *cut_off(segment)]
+    for first in found[:1]:
+        best = min((segment.trial(e) for e in _candidates(segment, first)), default=np.inf)
+        sure = 0.97 if segment.healed(best) else 0.7 if best < 0.5 * segment.error else 0.4
+        yield Suspicion(CODE, first.node.key, first.twin, sure, {"largest": first.largest, "limit": LARGEST,
+                        "operator": first.node.op}, f"{first.why}; float16 ends at 65504", first)
+
+
+def propose(segment: Segment, suspicion: Suspicion) -> Iterator[Sequence[Edit]]:
+    """The constant alone; the node in float32; it and those behind it; all float16 nodes of the segment."""
+    yield from _candidates(segment, suspicion.data)
+
+
+def _candidates(segment: Segment, first: Overflow) -> Iterator[list[Edit]]:
+    right = constants(segment)
+    if first.slot is not None:
+        value = right[first.node.key, first.slot]
+        if holds(HALF, value):
+            yield [SetInput(first.node.key, first.slot, value.astype(np.float16))]
+    for keys in runs(segment, first.node):
+        yield in_single(segment.full, keys, right)
+
+
+def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
+    """A pooling or activation in float16, rescaled by 2^15 and back: what exceeds 2 overflows between."""
+    able = [n for n in graph.nodes if n.op in _HOMOGENEOUS and n.inputs and n.key not in graph.output_names
+            and n.input(0) not in graph.initializers and len([o for o in n.outputs if o]) == 1]
+    if not able:
+        return None
+    node = able[int(rng.integers(len(able)))]
+    steps = ((node.input(0), ("Cast", "Mul"), _SCALE, ((node.key, 0),)), (node.key, ("Mul", "Cast"), 1 / _SCALE, None))
+    made: list[Edit] = []
+    for tensor, ops, scale, consumers in steps:
+        for op in ops:
+            edit = _step(graph, tensor, op, FLOAT16 if ops[0] == "Cast" else FLOAT, scale, consumers)
+            graph = edit.apply(graph)
+            made.append(edit)
+            tensor = edit.node.outputs[0]
+    return made
+
+
+def _step(
+    graph: Graph, tensor: str, op: str, to: int, scale: float, consumers: tuple[tuple[str, int], ...] | None
+) -> InsertNode:
+    name, out = like(graph, op, graph.producers.get(tensor))
+    if op == "Cast":
+        return InsertNode(tensor, Node(op, (tensor,), (out,), {"to": to}, name), {}, consumers)
+    factor = tensor_like(graph, "scale", graph.producers.get(tensor))
+    given = {factor: np.full(1, scale, np.float16)}
+    return InsertNode(tensor, Node(op, (tensor, factor), (out,), {}, name), given, consumers)
+
+
+FAULT = FaultType(CODE, "Beyond the range of float16", "DT", detect, propose, inject)
