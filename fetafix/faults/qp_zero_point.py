@@ -55,7 +55,7 @@ def _weight(found: Coded) -> tuple[int, list[Edit]] | None:
     return off, [SetInput(found.node.key, 2, zero.astype(found.grid.dtype))]
 
 
-def _activation(place: Place, values: Array | None) -> Iterator[tuple[str, list[Edit]]]:
+def _activation(segment: Segment, place: Place, values: Array | None) -> Iterator[tuple[str, list[Edit]]]:
     """The ways to mend a place where activations are rounded."""
     a, b = place.written, place.read
     if not np.array_equal(a.zero_point, b.zero_point) and np.array_equal(a.scale, b.scale):
@@ -68,6 +68,10 @@ def _activation(place: Place, values: Array | None) -> Iterator[tuple[str, list[
             new = _moved(a, zero)
             if not np.array_equal(new.zero_point, a.zero_point) and misfit(new, values) is None:
                 yield "the range begins and ends beside the values", place.regrid(new)
+    elif place.agree and values is not None and values.min() < 0 <= segment.expected.min():
+        new = _moved(a, a.bounds[0])
+        if not np.array_equal(new.zero_point, a.zero_point):
+            yield "the range begins below zero, where saturation should have done a Relu", place.regrid(new)
 
 
 def detect(segment: Segment) -> Iterator[Suspicion]:
@@ -79,7 +83,7 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
             yield Suspicion(CODE, p.node.key, p.twin.key, 0.97, {"zero_point_off_by": shift[0]},
                             f"the weight's zero point is off by {shift[0]}", shift[1])
     for place in places(segment):
-        for how, edits in _activation(place, true_values(segment, place)):
+        for how, edits in _activation(segment, place, true_values(segment, place)):
             zeros = [int(g.zero_point.reshape(-1)[0]) for g in (place.written, place.read)]
             yield Suspicion(CODE, place.writer.key, segment.pairs.get(place.before), 0.95,
                             {"written_with": zeros[0], "read_with": zeros[1]}, how, edits)

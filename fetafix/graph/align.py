@@ -155,7 +155,8 @@ class Aligner:
                 continue
             feeds = {t: self.values[t] for t in node.reads if t in self.values}
             made = {o: self.values[o] for o in node.outputs if o in self.values}
-            again = rounding.step(node, feeds, {t: shaken[t] for t in feeds if t in shaken}, made, self.values.get)
+            again = rounding.step(node, feeds, {t: shaken[t] for t in feeds if t in shaken}, made, self.values.get,
+                                  lambda _: True)
             for name, value in again.items():
                 if value.dtype.kind != "f" or name in skipped:
                     shaken[name] = value

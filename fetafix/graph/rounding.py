@@ -120,11 +120,12 @@ class Rounding:
 
     def step(
         self, node: Node, feeds: Mapping[str, Array], shaken: Mapping[str, Array], made: Mapping[str, Array],
-        value: Callable[[str], Array | None],
+        value: Callable[[str], Array | None], sure: Callable[[str], bool],
     ) -> dict[str, Array]:
         """Second values of a node's outputs; {} where nothing before it is rounded.
 
-        feeds: what it reads. shaken: second values of some of that. made: its outputs. value: any tensor's value.
+        feeds: what it reads. shaken: second values of some of that. made: its outputs. value: any tensor's value. sure:
+        whether that is the source's; what saturation cuts off wrong values explains nothing.
         """
         if not self.active or (node.op == "QuantizeLinear" and not shaken):
             return {}
@@ -138,11 +139,12 @@ class Rounding:
             except RuntimeCrash:
                 return {}
         if node.op == "DequantizeLinear":
-            return self._rounded(node, again, bool(shaken), value)
+            return self._rounded(node, again, bool(shaken), value, sure)
         return again if shaken or constants else {}
 
     def _rounded(
-        self, node: Node, made: dict[str, Array], shaken: bool, value: Callable[[str], Array | None]
+        self, node: Node, made: dict[str, Array], shaken: bool, value: Callable[[str], Array | None],
+        sure: Callable[[str], bool],
     ) -> dict[str, Array]:
         grid = self.graph.grid_of(node)
         if grid is None or _signature(self.graph, node) in self._shared:
@@ -153,7 +155,7 @@ class Rounding:
         maker = self.graph.producers.get(before)
         ruled = maker is not None and maker.op in _RULED
         step = sound_step(grid, None if ruled else true, out.ndim)
-        again = out + _deviation(node.key, out.shape) * step + self._cut(node, rounder, true)
+        again = out + _deviation(node.key, out.shape) * step + self._cut(node, rounder, true if sure(before) else None)
         return {node.key: again.astype(out.dtype)}
 
     def _cut(self, node: Node, rounder: Node | None, true: Array | None) -> Array | float:
@@ -217,7 +219,8 @@ def explained(
             made = dict(zip(outs, run(Graph((node,), known, (), (), piece.opset), live, outs), strict=True))
         except RuntimeCrash:
             return 0.0
-        again = rounding.step(node, live, {t: shaken[t] for t in live if t in shaken}, made, values.get)
+        again = rounding.step(node, live, {t: shaken[t] for t in live if t in shaken}, made, values.get,
+                              feeds.__contains__)
         values.update(made)
         shaken.update(again)
     return distance(shaken.get(goal), values[goal]) if goal in values else 0.0
