@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from fetafix.edits import Edit
-from fetafix.errors import InputDataError, RuntimeCrash
+from fetafix.errors import InputDataError, RuntimeCrash, UsageError
 from fetafix.formats import tflite_codes, tflite_file, tflite_ports, tflite_runtime
 from fetafix.formats.base import Lifted, OpenOptions, Taps, Written
 from fetafix.ir import Array
@@ -33,10 +33,17 @@ def recognise(path: Path) -> str | None:
 def open(path: Path, format: str, options: OpenOptions) -> TfliteModel:
     """The model in an interpreter.
 
-    Raises UnreadableModel where the file is damaged, UsageError on an unknown signature or delegate, UntrustedModel
-    where TensorFlow's operators in it do more than compute, RuntimeCrash with the operator that the runtime lacks.
+    Raises UnreadableModel where the file is damaged, UsageError on an unknown signature, device or delegate,
+    UntrustedModel where TensorFlow's operators in it do more than compute, RuntimeCrash with the operator that the
+    runtime lacks.
     """
+    if options.device != "cpu":
+        raise UsageError(
+            f"{path}: LiteRT runs on the cpu here, not on {options.device!r}; other hardware is reached by the library "
+            "of a delegate, given with --provider"
+        )
     file = tflite_file.read(path)
+    file.check_constants()
     if tflite_runtime.flex_operators(file):
         tflite_runtime.examine(file, options.trust)
     return TfliteModel(file, options)

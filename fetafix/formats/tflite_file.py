@@ -6,6 +6,7 @@ than into the file. Field numbers are those of TensorFlow's schema.fbs, version 
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -136,16 +137,23 @@ class TfliteFile:
         span = self.buffers[tensor.buffer]
         if not span.size or tensor.sparse or tensor.dtype not in names.NUMPY:
             return None
-        count = int(np.prod(tensor.shape, dtype=np.int64))
+        count = math.prod(tensor.shape)
+        dtype = np.dtype(names.NUMPY[tensor.dtype])
+        need = (count + 1) // 2 if tensor.dtype == "int4" else count * dtype.itemsize
+        if span.size != need:
+            raise UnreadableModel(
+                f"{self.path}: tensor {tensor.name!r} is {tensor.dtype}{list(tensor.shape)}, {need:,} bytes, but its "
+                f"buffer holds {span.size:,}; the file is damaged, copy or convert it again"
+            )
         if tensor.dtype == "int4":
             return _unpacked(np.frombuffer(self.raw(tensor), np.int8), count).reshape(tensor.shape)
-        dtype = np.dtype(names.NUMPY[tensor.dtype])
-        if span.size != count * dtype.itemsize:
-            raise UnreadableModel(
-                f"{self.path}: tensor {tensor.name!r} is {tensor.dtype}{list(tensor.shape)}, "
-                f"{count * dtype.itemsize:,} bytes, but its buffer holds {span.size:,}"
-            )
         return np.frombuffer(self.raw(tensor), dtype).reshape(tensor.shape)
+
+    def check_constants(self) -> None:
+        """Raise UnreadableModel where a buffer has another size than its tensor's shape asks for."""
+        for graph in self.subgraphs:
+            for tensor in graph.tensors:
+                self.array(tensor)
 
     @cached_property
     def operators(self) -> Counter[str]:
@@ -217,10 +225,25 @@ def _model(reader: Reader, path: Path) -> TfliteFile:
     graphs = tuple(_subgraph(t, i, codes, len(buffers)) for i, t in enumerate(root.tables(2, "subgraph")))
     if not graphs:
         raise Broken("expected at least one subgraph, found none")
+    _check_apart(root, path)
     signatures = tuple(_signature(t, graphs) for t in root.tables(7, "signature"))
     notes = list(root.tables(6, "metadata"))
     metadata = {t.text(0): _within(t.integer(1, "I"), len(buffers), f"buffer of {t.what}") for t in notes}
     return TfliteFile(path, reader.data, root.text(3, "description"), graphs, buffers, signatures, metadata)
+
+
+def _check_apart(root: Table, path: Path) -> None:
+    """Weights in files of their own must be there, and long enough."""
+    groups = [t.text(0, "name") for t in root.tables(8, "group of external buffers")]
+    for table in root.tables(9, "external buffer"):
+        name = groups[_within(table.integer(1, "I"), len(groups), f"group of {table.what}")]
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise Broken(f"{table.what}: expected a file in the model's folder, found {name!r}")
+        file, need = path.parent / name, table.integer(2, "Q") + table.integer(3, "Q")
+        size = file.stat().st_size if file.is_file() else 0
+        if size < need:
+            found = f"it ends after {size:,}" if file.is_file() else "there is no such file"
+            raise Broken(f"{table.what}: expected {need:,} bytes in {file}, but {found}")
 
 
 def _code(table: Table) -> tuple[str, bool, int]:

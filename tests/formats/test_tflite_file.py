@@ -12,8 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fetafix.errors import UnreadableModel
-from fetafix.formats import tflite, tflite_file
+from fetafix.formats import tflite, tflite_copy, tflite_file
 from fetafix.formats.tflite_file import parse, read
+from tests.formats.tflite_variants import with_weights_apart
 
 HERE = Path("model.tflite")
 
@@ -120,6 +121,20 @@ def test_messages_say_what_was_expected_and_found(whole: bytes) -> None:
             parse(data, HERE)
 
 
+def test_a_constant_of_another_size_than_its_shape(folder: Path) -> None:
+    schema = tflite_file.names.schema()
+    model = schema.ModelT.InitFromPackedBuf(bytearray((folder / "float.tflite").read_bytes()), 0)
+    stored = next(t for t in model.subgraphs[0].tensors if model.buffers[t.buffer].data is not None and len(t.shape) == 4)
+    stored.shape = [*stored.shape[:3], 1 << 30]
+    with pytest.raises(UnreadableModel, match=r"but its buffer holds [\d,]+"):
+        parse(tflite_copy.pack(model), HERE).check_constants()
+
+
+def test_four_bit_codes_are_unpacked() -> None:
+    packed = np.array([0x21, 0xF8, 0x07], np.uint8).view(np.int8)
+    assert tflite_file._unpacked(packed, 5).tolist() == [1, 2, -8, -1, 7]
+
+
 def test_vectors_that_share_bytes_do_not_multiply() -> None:
     """65 thousand tensors that are all the same table with one large shape: 2⁴⁰ numbers, were they all read."""
     file = _bomb(1 << 16, 1 << 14)
@@ -158,6 +173,21 @@ def _one(builder: object, table: int) -> int:
     builder.StartVector(4, 1, 4)  # type: ignore[attr-defined]
     builder.PrependUOffsetTRelative(table)  # type: ignore[attr-defined]
     return int(builder.EndVector())  # type: ignore[attr-defined]
+
+
+def test_weights_in_a_file_of_their_own_must_be_there(folder: Path, tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(with_weights_apart(folder / "float.tflite", "weights.bin", 100))
+    with pytest.raises(UnreadableModel, match="there is no such file"):
+        read(path)
+    (tmp_path / "weights.bin").write_bytes(bytes(99))
+    with pytest.raises(UnreadableModel, match="it ends after 99"):
+        read(path)
+    (tmp_path / "weights.bin").write_bytes(bytes(100))
+    assert read(path).main.operators
+    path.write_bytes(with_weights_apart(folder / "float.tflite", "../weights.bin", 100))
+    with pytest.raises(UnreadableModel, match="in the model's folder"):
+        read(path)
 
 
 def test_data_behind_the_flatbuffer_is_found(whole: bytes) -> None:

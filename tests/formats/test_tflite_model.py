@@ -16,6 +16,7 @@ from fetafix.errors import InputDataError, ModelError, RuntimeCrash, UnreadableM
 from fetafix.formats.base import OpenOptions
 from fetafix.ir import Array
 from fetafix.parallel import ModelProcess
+from tests.formats.tflite_variants import recurrent
 
 ROOT = Path(__file__).resolve().parents[2]
 CODED = ("int8", "uint8", "int16x8")
@@ -159,6 +160,22 @@ def test_what_a_model_keeps_is_reset_before_every_run(folder: Path) -> None:
         name = process.info().inputs[0].name
         ones = np.ones((3, 4), np.float32)
         np.testing.assert_array_equal(only(process.run({name: ones})), np.full((3, 4), 5.0))
+
+
+def test_variable_tensors_are_reset_too(tmp_path: Path) -> None:
+    path = tmp_path / "recurrent.tflite"
+    path.write_bytes(recurrent())
+    with opened(path) as process:
+        assert process.info().details["stateful"]
+        ones = np.ones((2, 5, 3), np.float32)
+        for _ in range(2):
+            np.testing.assert_array_equal(only(process.run({"x": ones})), np.cumsum(ones, axis=1))
+
+
+def test_the_device_is_the_cpu(folder: Path) -> None:
+    with pytest.raises(UsageError, match="runs on the cpu here, not on 'cuda'"), \
+            opened(folder / "float.tflite", device="cuda"):
+        pass
 
 
 @pytest.mark.parametrize(
