@@ -188,7 +188,7 @@ def _packed(model: Any) -> bytes:
 
 @cache
 def _slot(table: str, field: str) -> tuple[int, str]:
-    """A field's place in its table's vtable and, for a scalar, its struct code: what the generated accessor asks for."""
+    """A field's place in its table's vtable and, for a scalar, its struct code, as the generated accessor asks for."""
     accessor = getattr(schema(), table)()
     accessor._tab = probe = _Probe()
     name = field[0].upper() + field[1:]
