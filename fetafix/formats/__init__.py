@@ -15,7 +15,7 @@ from typing import Protocol, cast
 import msgspec
 
 from fetafix.errors import UnreadableModel
-from fetafix.formats import known, onnx_scan
+from fetafix.formats import known, onnx_scan, tf_recognise
 from fetafix.formats.base import Artifact, OpenOptions
 from fetafix.report import ModelInfo
 
@@ -64,6 +64,8 @@ def sha256(path: Path | str) -> str:
     Raises UnreadableModel where one of them cannot be read.
     """
     path = Path(path)
+    if path.name == tf_recognise.FILE and tf_recognise.recognise(path) == tf_recognise.SAVED_MODEL:
+        path = tf_recognise.folder_of(path)
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
     else:

@@ -31,8 +31,9 @@ def attempt_all(
         attempt([edits[i] for i in wanted])
         return tuple(sorted(refused.items()))
     except (Unsupported, FetafixError) as reason:
+        together = str(reason)
         if len(wanted) == 1:
-            refused[wanted[0]] = str(reason)
+            refused[wanted[0]] = together
             wanted = []
     kept: list[int] = []
     for i in wanted:
@@ -41,6 +42,8 @@ def attempt_all(
             kept.append(i)
         except (Unsupported, FetafixError) as reason:
             refused[i] = str(reason)
+    if wanted and not kept:  # they may need each other: what stands against all of them says more
+        refused.update(dict.fromkeys(wanted, together))
     attempt([edits[k] for k in kept])
     return tuple(sorted(refused.items()))
 

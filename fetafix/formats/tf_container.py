@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fetafix.formats import tf_graph
+from fetafix.formats.base import Unsupported
 from fetafix.formats.tf_graph import split
 from fetafix.formats.tf_program import Flat
 
@@ -13,13 +14,14 @@ from fetafix.formats.tf_program import Flat
 def put(graph_def: Any, flat: Flat, nodes: Sequence[Any], outputs: Mapping[str, str]) -> None:
     """Make `nodes` the body of the function `flat.function` in the library of `graph_def`.
 
-    outputs: interface name → tensor, as `flat.outputs`. Arguments and their order stay; control outputs, which served
+    outputs: interface name → tensor; those left out stay what they were. Arguments and their order stay; control outputs, which served
     operators that are inlined now, go.
     """
     functions = tf_graph.library(graph_def)
     function = functions[flat.function]
     by_name = {n.name: n for n in nodes}
-    results = {flat.results[k]: t for k, t in outputs.items()} | dict(flat.hidden)
+    ends = {**flat.outputs, **outputs}
+    results = {flat.results[k]: t for k, t in ends.items()} | dict(flat.hidden)
     needed = tf_graph.upstream(by_name, results.values())
     body = tf_graph.sort([n for n in nodes if n.name in needed and n.name not in flat.args])
     spell = _Speller(by_name, flat.args, functions)
@@ -56,3 +58,32 @@ class _Speller:
                 return f"{name}:{output}:{index}"
             index -= size
         raise ValueError(f"{tensor}: the node has fewer outputs")
+
+
+def drop_outputs(meta: Any, signature: str, kept: Sequence[str]) -> None:
+    """Take outputs out of a signature, and out of the function that it calls, for TensorFlow 2 binds both by order.
+
+    Raises Unsupported where something else calls that function too.
+    """
+    outputs = meta.signature_def[signature].outputs
+    nodes = {n.name: n for n in meta.graph_def.node}
+    call = nodes[split(next(iter(outputs.values())).name)[0]]
+    name = call.attr["f"].func.name if call.op in tf_graph.CALLS else ""
+    functions = tf_graph.library(meta.graph_def)
+    bodies = [n for f in functions.values() for n in f.node_def]
+    if name not in functions or sum(name in tf_graph.functions_of(n) for n in [*nodes.values(), *bodies]) != 1:
+        raise Unsupported(f"the outputs of signature {signature!r} are shared with other functions")
+    function = functions[name]
+    gone = sorted(split(t.name)[1] for k, t in outputs.items() if k not in kept)
+    fields = meta.object_graph_def.concrete_functions[name].output_signature.dict_value.fields
+    for key in [k for k in outputs if k not in kept]:
+        del outputs[key]
+        fields.pop(key, None)
+    for key in outputs:
+        index = split(outputs[key].name)[1]
+        outputs[key].name = f"{call.name}:{index - sum(g < index for g in gone)}"
+    for index in reversed(gone):
+        del function.ret[function.signature.output_arg[index].name]
+        del function.signature.output_arg[index]
+        del call.attr["Tout"].list.type[index]
+    call.attr.pop("_output_shapes", None)

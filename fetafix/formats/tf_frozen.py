@@ -1,7 +1,7 @@
 """Frozen GraphDefs: a graph of constants, without a word on what goes in and what comes out.
 
-Inputs are the Placeholders, outputs the tensors of nodes that nobody reads; nodes that compute nothing (NoOp, Assert),
-constants and Placeholders are no outputs. Names are those of the nodes; further tensors of a node are "node:1" …
+Inputs are the Placeholders, outputs the tensors of nodes that nobody reads; nodes that compute nothing (NoOp, Assert)
+and those that depend on no input are no outputs. Names are those of the nodes; further tensors of a node are "node:1" …
 """
 
 from __future__ import annotations
@@ -58,10 +58,12 @@ def _outputs(graph_def: Any) -> dict[str, str]:
     functions = tf_graph.library(graph_def)
     read = {tf_graph.split(i)[0] for n in graph_def.node for i in (n.input[:1] if n.op == "Assert" else n.input)
             if not i.startswith("^")}
+    nodes = {n.name: n for n in graph_def.node}
+    fed = {n.name for n in graph_def.node if n.op == "Placeholder"}
+    ends = [n for n in graph_def.node if n.name not in read and n.op not in _NO_OUTPUT]
+    computed = [n for n in ends if tf_graph.upstream(nodes, [n.name]) & fed]
     found: dict[str, str] = {}
-    for node in graph_def.node:
-        if node.name in read or node.op in _NO_OUTPUT:
-            continue
+    for node in computed or ends:
         count = sum(size for _, size in tf_graph.outputs_of(node, functions))
         found.update({tf_graph.join(node.name, i): tf_graph.join(node.name, i) for i in range(count)})
     return found

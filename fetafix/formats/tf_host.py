@@ -17,6 +17,8 @@ from fetafix.ir import Array, Graph
 
 Action = Callable[[], None]
 _HOLDERS = ("Const", "VarHandleOp", "VariableV2", "Variable")
+_PLAIN = ("Identity", "ReadVariableOp")
+_PASS = (*_PLAIN, "Reshape", "Squeeze", "ExpandDims")
 _OPTIONAL = ("Conv", "ConvTranspose", "Gemm")
 
 
@@ -129,31 +131,37 @@ class TfHost:
     def set_input(self, node: Any, slot: int, value: Array) -> None:
         """Give a constant input another value: in the variable that holds it, where nobody else reads that."""
         chain, name = [], split(node.input[slot])[0]
-        while self.nodes[name].op in ("Identity", "ReadVariableOp") and self.nodes[name].input:
+        while self.nodes[name].op in _PASS and self.nodes[name].input:
             chain.append(name)
             name = split(self.nodes[name].input[0])[0]
         holder = self.nodes[name]
         alone = all(len(self._readers.get(n, set())) == 1 for n in [*chain, name])
         alone = alone and sum(split(i)[0] == (chain[0] if chain else name) for i in node.input) == 1
-        if holder.op in _HOLDERS and alone and self._fits(holder, value):
+        fitting = self._fitting(holder, value, bool({self.nodes[n].op for n in chain} - set(_PLAIN)))
+        if alone and fitting is not None:
             if holder.op != "Const":
-                self.changed[name] = value
+                self.changed[name] = fitting
                 return
             self.structural = True
-            _set_const(holder, value)
+            _set_const(holder, fitting)
             return
         self.structural = True
         node.input[slot] = self.add_constant(f"{node.name}/fetafix_{slot}", value)
         self._readers = _readers(self.nodes)
 
-    def _fits(self, holder: Any, value: Array) -> bool:
-        """A variable keeps its shape; a constant may take any."""
+    def _fitting(self, holder: Any, value: Array, reshaped: bool) -> Array | None:
+        """The value as its holder keeps it: a variable keeps its shape, a constant may take any that is not reshaped."""
         import tensorflow as tf
 
+        if holder.op not in _HOLDERS:
+            return None
         if holder.op == "Const":
-            return True
-        shape = tf.TensorShape(holder.attr["shape"].shape)
-        return bool(shape.is_compatible_with(value.shape))
+            shape = tf.TensorShape(holder.attr["value"].tensor.tensor_shape)
+        else:
+            shape = tf.TensorShape(holder.attr["shape"].shape)
+        if shape.is_compatible_with(value.shape) or (holder.op == "Const" and not reshaped):
+            return value
+        return value.reshape(shape.as_list()) if reshaped and shape.num_elements() == value.size else None
 
     def _add_bias(self, held: Held, bias: Array) -> Held:
         self.structural = True
@@ -298,6 +306,7 @@ class TfHost:
             if "" in kept:
                 raise Unsupported("the outputs that remain are not among those that there were")
             self.outputs = {n: self.outputs[n] for n in names if n in kept}
+            self.structural = True
             return
         for name, value in zip(names, values, strict=True):
             old = self.tensors.get(name)

@@ -21,7 +21,7 @@ from fetafix.errors import OutputError, RuntimeCrash
 from fetafix.formats import onnx_view, tf_graph, tf_variables
 from fetafix.formats.attempts import attempt_all, compare
 from fetafix.formats.base import OpenOptions, Unsupported, Written
-from fetafix.formats.tf_container import put
+from fetafix.formats.tf_container import drop_outputs, put
 from fetafix.formats.tf_host import TfHost
 from fetafix.formats.tf_program import Flat, Program
 from fetafix.formats.tf_recognise import FILE, SAVED_MODEL, folder_of
@@ -131,10 +131,11 @@ class _Attempt:
         meta = meta_graph(self._path, saved)
         if flat.function:
             if set(host.outputs) != set(flat.outputs):
-                raise Unsupported("the outputs of a SavedModel's signature are part of its functions")
+                drop_outputs(meta, program.signature, list(host.outputs))
             put(meta.graph_def, flat, list(host.nodes.values()), host.outputs)
         else:
-            _graph(meta.graph_def, flat, host)
+            rest = {n.name: n for n in meta.graph_def.node}
+            _set_nodes(meta.graph_def, [*{**rest, **host.nodes}.values()])
             signature = meta.signature_def[program.signature]
             for name in list(signature.outputs):
                 if name not in host.outputs:
@@ -179,20 +180,31 @@ class _Attempt:
         model.close()
         if wanted and len(made) != len(names):
             raise Unsupported(f"the written model has {len(made)} outputs, {len(names)} expected")
-        for name, want, have in zip(names, wanted, made.values(), strict=False):
-            compare(name, want, have)
+        found = made if set(names) == set(made) else dict(zip(names, made.values(), strict=False))
+        for name, want in zip(names, wanted, strict=False):
+            compare(name, want, found[name])
 
 
 def _graph(graph_def: Any, flat: Flat, host: TfHost) -> Any:
-    """The main graph with the host's nodes in place of what computed the outputs; its other nodes stay."""
+    """The frozen graph with the host's nodes in place of what computed the outputs; its other nodes stay.
+
+    What nobody needs any more must go, for a node that nobody reads is an output.
+    """
     _keep_names(flat, host)
     before = tf_graph.upstream({n.name: n for n in graph_def.node}, flat.outputs.values())
-    ends = [*host.outputs.values(), *flat.inputs.values()]
-    needed = tf_graph.upstream(host.nodes, ends)
-    rest = [n for n in graph_def.node if n.name not in host.nodes and n.name not in before]
-    kept = [n for n in rest if all(tf_graph.split(i)[0] in {m.name for m in rest} | needed for i in n.input)]
-    nodes = [*(n for k, n in host.nodes.items() if k in needed), *kept]
-    copies = [type(n).FromString(n.SerializeToString()) for n in tf_graph.sort(nodes)]
+    needed = tf_graph.upstream(host.nodes, [*host.outputs.values(), *flat.inputs.values()])
+    rest = {n.name: n for n in graph_def.node if n.name not in host.nodes and n.name not in before}
+    while lost := [k for k, n in rest.items() if any(tf_graph.split(i)[0] not in rest | host.nodes for i in n.input)]:
+        for name in lost:
+            del rest[name]
+    needed |= tf_graph.upstream({**host.nodes, **rest}, rest)
+    nodes = {k: n for k, n in {**host.nodes, **rest}.items() if k in needed}
+    ends = [tf_graph.split(t)[0] for t in host.outputs.values()]
+    return _set_nodes(graph_def, [*(n for k, n in nodes.items() if k not in ends), *(nodes[e] for e in dict.fromkeys(ends))])
+
+
+def _set_nodes(graph_def: Any, nodes: Sequence[Any]) -> Any:
+    copies = [type(n).FromString(n.SerializeToString()) for n in tf_graph.sort(list(nodes))]
     del graph_def.node[:]
     graph_def.node.extend(copies)
     for node in graph_def.node:

@@ -25,8 +25,8 @@ from fetafix.graph.proto import load_graph
 from fetafix.ir import Array, Graph, Node
 from tests.tfzoo import tensorflow_models
 
-SIGNATURES = {"signatures": ("first", "second"), "nested": (None,)}
-SWEPT = ("keras", "frozen.pb", "two_outputs.pb", "first_resource", "nested", "lstm")
+SIGNATURES = {"signatures": (None, "first", "second")}
+SWEPT = ("keras", "two_outputs.pb", "first_resource", "lstm")
 
 
 def make(folder: Path) -> None:
@@ -300,7 +300,7 @@ CASES: dict[str, dict[str, Callable[[Graph], Sequence[Edit]]]] = {
     "frozen.pb": _CNN,
     "two_outputs.pb": {"kernel": _kernel, "epsilon": _epsilon, "statistics": _statistics, "training": _training,
                        "limit": _limit, "pool": _pool, "insert": _insert, "drop-output": _drop_output, "dense": _dense},
-    "first_generation": {"kernel": _kernel, "bias": _bias, "pads": _pads, "remove": _remove, "insert": _insert,
+    "first_generation": {"kernel": _kernel, "bias": _bias, "remove": _remove, "insert": _insert,
                          "drop-output": _drop_output},
     "first_resource": {"kernel": _kernel, "bias": _bias, "remove": _remove},
     "nested": {"kernel": _kernel, "insert": _insert, "remove": _remove, "drop-output": _drop_output},
