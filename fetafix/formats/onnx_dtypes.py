@@ -16,6 +16,7 @@ from onnx import helper
 
 from fetafix.edits import Edit, InsertNode, ReplaceSegment, SetInput, SetOperator
 from fetafix.formats import onnx_shapes
+from fetafix.formats.onnx_widened import widened
 from fetafix.ir import Array, Graph
 
 _MIXED = {"Resize", "Upsample"}  # their scales are float32 whatever the dtype of their data
@@ -42,8 +43,10 @@ def fitted(model: onnx.ModelProto, graph: Graph, edits: Sequence[Edit]) -> tuple
         return cache.get(tensor)
 
     result: list[Edit] = []
+    wide = widened(graph, edits, type_of)
     for edit in edits:
-        result.append(_fit(edit, graph, type_of))
+        lifted = isinstance(edit, SetInput) and edit.node in wide
+        result.append(edit if lifted else _fit(edit, graph, type_of))
         if isinstance(edit, InsertNode):
             dtype = type_of(edit.after)
             known.update(dict.fromkeys(edit.node.outputs, dtype) if dtype is not None else {})

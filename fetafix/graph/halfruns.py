@@ -121,7 +121,8 @@ def vanished(segment: Segment) -> Iterator[tuple[Node, int, str, float, float]]:
 
 
 def _rounded(value: Array) -> Array:
-    return np.asarray(value.astype(np.float16).astype(np.float32))
+    with np.errstate(over="ignore"):
+        return np.asarray(value.astype(np.float16).astype(np.float32))
 
 
 def _words(value: Array, where: Array) -> str:
