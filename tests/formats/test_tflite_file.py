@@ -124,7 +124,8 @@ def test_messages_say_what_was_expected_and_found(whole: bytes) -> None:
 def test_a_constant_of_another_size_than_its_shape(folder: Path) -> None:
     schema = tflite_file.names.schema()
     model = schema.ModelT.InitFromPackedBuf(bytearray((folder / "float.tflite").read_bytes()), 0)
-    stored = next(t for t in model.subgraphs[0].tensors if model.buffers[t.buffer].data is not None and len(t.shape) == 4)
+    tensors = (t for t in model.subgraphs[0].tensors if model.buffers[t.buffer].data is not None)
+    stored = next(t for t in tensors if len(t.shape) == 4)
     stored.shape = [*stored.shape[:3], 1 << 30]
     with pytest.raises(UnreadableModel, match=r"but its buffer holds [\d,]+"):
         parse(tflite_copy.pack(model), HERE).check_constants()
