@@ -15,8 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from fetafix.formats import keras_legacy, tf_lift
 from fetafix.formats.base import Unsupported
 from fetafix.formats.keras_recognise import KERAS
@@ -39,7 +37,7 @@ def save(model: Any, format: str, out: Path) -> None:
 
 
 def edit(path: Path, format: str, model: Any, weights: Mapping[int, Array], settings: Settings, out: Path) -> None:
-    """A copy of `path` with other weights (id of the variable in `model` → value) and settings (layer → key → value)."""
+    """A copy of `path` with other weights (id of a variable of `model` → value) and settings (layer → key → value)."""
     if format == KERAS:
         _edit_archive(path, model, weights, settings, out)
         return
@@ -47,7 +45,7 @@ def edit(path: Path, format: str, model: Any, weights: Mapping[int, Array], sett
 
     shutil.copyfile(path, out)
     with h5py.File(out, "r+") as file:
-        places = _datasets(file["model_weights"] if "model_weights" in file else file, model) if weights else {}
+        places = _datasets(_weights_in(file), model) if weights else {}
         for variable, value in weights.items():
             if variable not in places:
                 raise Unsupported("the file holds no dataset for one of the weights")
@@ -58,8 +56,12 @@ def edit(path: Path, format: str, model: Any, weights: Mapping[int, Array], sett
             file.attrs["model_config"] = text.encode() if isinstance(raw, bytes) else text
 
 
+def _weights_in(file: Any) -> Any:
+    return file.get("model_weights", file)
+
+
 def _datasets(group: Any, model: Any) -> dict[int, Any]:
-    """id of the variable → its dataset in an HDF5 file of whole models, in the order in which Keras reads them."""
+    """Id of the variable → its dataset in an HDF5 file of whole models, in the order in which Keras reads them."""
     from keras.src.legacy.saving.legacy_h5_format import _legacy_weights, load_attributes_from_hdf5_group
 
     if "layer_names" not in group.attrs and "layer_names0" not in group.attrs:
@@ -97,7 +99,7 @@ def _reweighted(data: bytes, model: Any, weights: Mapping[int, Array]) -> bytes:
 
 
 def _stored(model: Any) -> dict[int, str]:
-    """id of the variable → its dataset's path: Keras writes the model once with a number in place of each weight."""
+    """Id of the variable → its dataset's path: Keras writes the model once with a number in place of each weight."""
     from keras.src.saving import saving_lib
 
     paths: dict[int, str] = {}

@@ -60,13 +60,14 @@ class KerasHost:
     def __init__(self, flat: Flat, places: Places, inputs: Sequence[str], feeds: Mapping[str, Array]) -> None:
         self._flat, self._places, self._feeds = flat, places, feeds
         self.plan = Plan()
-        self.tensors: dict[str, Held] = {}
+        tensors: dict[str, Held] = {}
         self._makers = {v: i for i, call in enumerate(flat.calls) for v in call.outputs}
         for v, name in zip(flat.inputs, inputs, strict=True):
-            self.tensors[name] = Kept(v, places[v][1])
+            tensors[name] = Kept(v, places[v][1])
         for v in sorted(places):
             tensor, perm = places[v]
-            self.tensors.setdefault(tensor, Kept(v, perm))
+            tensors.setdefault(tensor, Kept(v, perm))
+        self.tensors: Mapping[str, Any] = tensors
 
     # keeping a layer ------------------------------------------------------------------------------------------------
     def keep(self, tensor: str, changes: Changes, wires: Mapping[str, Any]) -> Held:
@@ -171,7 +172,3 @@ class KerasHost:
         if list(values) != old:
             self.plan.structural = True
         self.plan.outputs = list(values)
-
-    def output_perms(self) -> list[Perm]:
-        """For each output that the model has: the layout of its ONNX tensor; outputs are native there."""
-        return [tuple(range(len(self._flat.symbols[v].shape))) for v in self._flat.outputs]

@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An input or output. dtype: numpy's name ("float32" stands for bfloat16, which numpy lacks). shape: None is free."""
+    """An input or output. dtype: numpy's name ("float32" for bfloat16, which numpy lacks). shape: None is free."""
 
     name: str
     dtype: str

@@ -129,7 +129,7 @@ def _windowed(x: Laid, node: Node, kernel: Sequence[int], fill: float = 0.0) -> 
     tensor = x.tensor
     if padding is None:
         if node.attrs.get("auto_pad", "NOTSET") != "NOTSET":
-            raise Unsupported(f"padding {node.attrs['auto_pad']} has no Keras layer")
+            raise Unsupported(f"padding {node.attrs['auto_pad']!r} has no Keras layer")
         tensor, padding = _padded(tensor, node.attrs["pads"], fill), "valid"  # type: ignore[arg-type]
     return tensor, {"strides": tuple(strides), "padding": padding}
 
@@ -221,7 +221,7 @@ def _binary(maker: Maker, node: Node) -> Laid:
 
 
 def _with_constant(maker: Maker, node: Node, constants: Sequence[Array | None]) -> Laid:
-    """x · a + b: a number is a Rescaling, a number for each channel a BatchNormalization, anything else an operation."""
+    """X · a + b: a number is a Rescaling, a number for each channel a BatchNormalization, anything else an operation."""
     import keras
 
     if len(constants) != 2 or all(c is not None for c in constants):

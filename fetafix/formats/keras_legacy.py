@@ -48,7 +48,6 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "type_spec": (None,),
     "noise_shape": (None,),
     "supports_masking": (_ANY,),
-    "layers": (_ANY,),
 }
 _RENAMED = {
     ("InputLayer", "batch_input_shape"): "batch_shape",
@@ -58,7 +57,6 @@ _RENAMED = {
     ("Dense", "bias"): "use_bias",
     ("Convolution2D", "nb_filter"): "filters",
 }
-_INITIALISERS = "initializers"
 _CLASSES = {
     "BatchNormalizationV1": "BatchNormalization", "BatchNormalizationV2": "BatchNormalization",
     "SyncBatchNormalization": "BatchNormalization", "CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU", "LSTMV2": "LSTM",
@@ -160,7 +158,8 @@ def _settle(kind: str, name: str, config: Config, cls: type[Any], path: Path, ve
 def _neutral(key: str, value: Any) -> bool:
     if value is None:
         return True
-    return any(neutral is _ANY or (value == neutral and type(value) is type(neutral)) for neutral in _NEUTRAL.get(key, ()))
+    idle = _NEUTRAL.get(key, ())
+    return any(n is _ANY or (value == n and type(value) is type(n)) for n in idle)
 
 
 def arguments(cls: type[Any]) -> Mapping[str, Any]:
@@ -169,7 +168,7 @@ def arguments(cls: type[Any]) -> Mapping[str, Any]:
     for base in cls.__mro__:
         if "__init__" not in vars(base):
             continue
-        parameters = inspect.signature(base.__init__).parameters
+        parameters = inspect.signature(vars(base)["__init__"]).parameters
         for name, parameter in parameters.items():
             if name != "self" and parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
                 found.setdefault(name, parameter.default)

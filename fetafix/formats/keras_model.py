@@ -35,9 +35,10 @@ def open(path: Path, format: str, options: OpenOptions) -> KerasModel:
 
     Raises UnreadableModel or UntrustedModel with what was found, UsageError for a wrong --arch or device.
     """
-    tf_env.prepare(options.threads, options.device)
-    from fetafix.formats.keras_open import load
+    from fetafix.formats.keras_open import check, load
 
+    check(Path(path), format, options)  # what is refused is refused before TensorFlow loads
+    tf_env.prepare(options.threads, options.device)
     model, details = load(Path(path), format, options)
     return KerasModel(Path(path), format, options, model, details)
 

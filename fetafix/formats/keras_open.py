@@ -29,20 +29,54 @@ def load(path: Path, format: str, options: OpenOptions) -> tuple[Any, dict[str, 
     return _load_archive(path, options) if format == KERAS else _load_h5(path, options)
 
 
-def _load_archive(path: Path, options: OpenOptions) -> tuple[Any, dict[str, Any]]:
+def check(path: Path, format: str, options: OpenOptions) -> None:
+    """What can be said against a file without loading Keras: damaged, without architecture or weights, not trusted.
+
+    Raises UnreadableModel or UntrustedModel.
+    """
+    if format == KERAS:
+        config, members, _ = _archived(path)
+        if "model.weights.h5" not in members:
+            found = ", ".join(sorted(members))
+            raise UnreadableModel(f"{path}: expected model.weights.h5 in the archive, found {found}")
+    else:
+        with _opened(path) as file:
+            raw = file.attrs.get(_MARK)
+            if raw is None and not options.arch:
+                raise UnreadableModel(_bare(path, file))
+            config = _decoded(raw, path) if raw is not None else {}
+    if not options.trust and not options.arch:
+        keras_legacy.vet(config, path)
+
+
+def _archived(path: Path) -> tuple[keras_legacy.Config, list[str], dict[str, Any]]:
+    """(configuration, members, metadata) of a `.keras` archive whose checksums are right."""
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
             config = json.loads(archive.read("config.json"))
             metadata = json.loads(archive.read("metadata.json")) if "metadata.json" in members else {}
             broken = archive.testzip()
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, KeyError, OSError, ValueError) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, KeyError, OSError, ValueError, EOFError) as error:
         raise _damaged(path, error) from error
     if broken:
         raise _damaged(path, f"the checksum of {broken} does not match")
-    if "model.weights.h5" not in members:
-        raise UnreadableModel(f"{path}: expected model.weights.h5 in the archive, found {', '.join(sorted(members))}")
-    details = {"written_by": f"keras {metadata.get('keras_version', '?')}", "training": bool(config.get("compile_config"))}
+    return config, members, metadata
+
+
+def _opened(path: Path) -> Any:
+    import h5py
+
+    try:
+        return h5py.File(path, "r")
+    except (OSError, RuntimeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _load_archive(path: Path, options: OpenOptions) -> tuple[Any, dict[str, Any]]:
+    config, _, metadata = _archived(path)
+    written = f"keras {metadata.get('keras_version', '?')}"
+    details = {"written_by": written, "training": bool(config.get("compile_config"))}
     if options.arch:
         return _fill(path, make(options.arch), "weights.keras"), {**details, "arch": options.arch}
     _vet(config, path, options)
@@ -60,13 +94,7 @@ def _deserialise(path: Path, options: OpenOptions) -> Any:
 
 
 def _load_h5(path: Path, options: OpenOptions) -> tuple[Any, dict[str, Any]]:
-    import h5py
-
-    try:
-        file = h5py.File(path, "r")
-    except (OSError, RuntimeError) as error:
-        raise _damaged(path, error) from error
-    with file:
+    with _opened(path) as file:
         if options.arch:
             return _weights_for(path, file, options.arch), {"arch": options.arch}
         raw = file.attrs.get(_MARK)
@@ -130,7 +158,10 @@ def _from_config(config: keras_legacy.Config, path: Path, options: OpenOptions) 
 
     settled = keras_legacy.normalised(config, known_class, path, keras.__version__)
     try:
-        with saving_options.keras_option_scope(use_legacy_config=True), serialization_lib.SafeModeScope(not options.trust):
+        with (
+            saving_options.keras_option_scope(use_legacy_config=True),
+            serialization_lib.SafeModeScope(not options.trust),
+        ):
             return saving_utils.model_from_config(settled)
     except Exception as error:  # as above
         raise _misfit(path, error) from error
@@ -139,7 +170,7 @@ def _from_config(config: keras_legacy.Config, path: Path, options: OpenOptions) 
 def _legacy_weights(path: Path, file: Any, model: Any) -> None:
     from keras.src.legacy.saving import legacy_h5_format
 
-    group = file["model_weights"] if "model_weights" in file else file
+    group = file.get("model_weights", file)
     if not model.built:
         raise _unbuilt(path, model)
     try:
@@ -223,7 +254,8 @@ def _bare(path: Path, file: Any) -> str:
     if "layer_names" in file.attrs:
         count = len(file.attrs["layer_names"])
     else:
-        place = next((file[g] for g in ("layers", "_layer_checkpoint_dependencies", "model_weights") if g in file), file)
+        groups = ("layers", "_layer_checkpoint_dependencies", "model_weights")
+        place = next((file[g] for g in groups if g in file), file)
         count = len(place)
     return (
         f"{path}: h5 without architecture: expected model_config; found weights of {count} layers. Give the file that "

@@ -120,7 +120,8 @@ def _affine(operation: Any, held: Mapping[str, Any], change: SetConstant, so_far
 
     def state(changed: Mapping[str, Array]) -> tuple[Array, Array]:
         gamma, beta = (
-            np.asarray(changed.get(k, held.get(k, default)), np.float64) for k, default in (("gamma", 1.0), ("beta", 0.0))
+            np.asarray(changed.get(k, held.get(k, default)), np.float64)
+            for k, default in (("gamma", 1.0), ("beta", 0.0))
         )
         return gamma / spread, beta - mean * gamma / spread
 

@@ -7,7 +7,6 @@ Transpose therefore costs nothing until a layer wants the other layout.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -63,6 +62,7 @@ class Piece:
         have = np.asarray(model(arrays if len(arrays) > 1 else arrays[0], training=False))
         want = np.transpose(self._values[self._fragment.output_names[0]], result.perm)
         scale = max(float(np.max(np.abs(want), initial=0.0)), 1e-6) if want.dtype.kind == "f" else 1.0
-        if want.shape != have.shape or not np.allclose(want, have, rtol=_TOLERANCE, atol=_TOLERANCE * scale, equal_nan=True):
+        near = {"rtol": _TOLERANCE, "atol": _TOLERANCE * scale}
+        if want.shape != have.shape or not np.allclose(want, have, equal_nan=True, **near):
             ops = ", ".join(dict.fromkeys(n.op for n in self._fragment.nodes))
             raise Unsupported(f"Keras layers for {ops} answer differently from ONNX")

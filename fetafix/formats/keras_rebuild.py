@@ -153,7 +153,8 @@ class _Builder:
             try:
                 self._layers[key] = type(call.operation).from_config(config)
             except (ValueError, TypeError) as error:
-                raise Unsupported(f"{call.name} cannot be made with {dict(delta.settings) if delta else {}}: {error}") from error
+                new = dict(delta.settings) if delta else {}
+                raise Unsupported(f"{call.name} cannot be made with {new}: {error}") from error
         return self._layers[key]
 
     def _name(self, base: str) -> str:
@@ -174,7 +175,8 @@ class _Builder:
             value = delta.weights.get(name, old.get(name))
             value = np.asarray(variable) if value is None else value
             if tuple(value.shape) != tuple(variable.shape):
-                raise Unsupported(f"{call.name}: {name} would have shape {list(value.shape)}, expected {list(variable.shape)}")
+                shapes = f"{list(value.shape)}, expected {list(variable.shape)}"
+                raise Unsupported(f"{call.name}: {name} would have shape {shapes}")
             values.append(value)
         self.weights.append((layer, values))
 

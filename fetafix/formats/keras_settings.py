@@ -99,7 +99,8 @@ def _window(
         if change.value is not None:
             attributes[change.attribute] = change.value
     changed = {a.attribute for a in arguments}
-    if changed - {"strides", "dilations", "kernel_shape", "pads", "auto_pad", "ceil_mode", "group"} or node.op == "ConvTranspose":
+    known = {"strides", "dilations", "kernel_shape", "pads", "auto_pad", "ceil_mode", "group"}
+    if changed - known or node.op == "ConvTranspose":
         raise Unsupported(f"{node.op}.{', '.join(sorted(changed))} has no counterpart in {call.name} ({kind})")
     if "group" in changed or attributes.get("ceil_mode"):
         raise Unsupported(f"{call.name} ({kind}) cannot take another number of groups, or a size rounded up")
@@ -115,6 +116,9 @@ def _window(
             made[key] = list(value)
         elif key == "dilation_rate" and key not in config and set(dilations) - {1}:
             raise Unsupported(f"{call.name} ({kind}) takes no dilation")
+    was = word(node.attrs, spatial, kernel, *window(node, node.attrs, len(spatial))[:2])
+    if was != config.get("padding", "valid"):
+        raise Unsupported(f"{call.name} is padded by a layer of its own in front")
     padding = word(attributes, spatial, kernel, strides, dilations)
     if padding is None:
         raise Unsupported(f"{call.name}: these pads are neither Keras's 'same' nor 'valid'")

@@ -83,7 +83,7 @@ def _plainly(tf: Any) -> Iterator[None]:
 def _affine(
     tf: Any, x: Any, mean: Any, variance: Any, axis: int, offset: Any, scale: Any, epsilon: float
 ) -> Any:
-    """x · factor + shift; factor = γ / √(σ² + ε), shift = β − μ · factor."""
+    """X · factor + shift; factor = γ / √(σ² + ε), shift = β − μ · factor."""
     shape = [1] * len(x.shape)
     shape[axis] = -1
     factor = tf.math.rsqrt(variance + epsilon) * (1.0 if scale is None else scale)

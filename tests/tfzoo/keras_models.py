@@ -122,7 +122,8 @@ def _enliven(model: Any) -> None:
     for layer in model._flatten_layers():
         if isinstance(layer, L.BatchNormalization):
             n = layer.gamma.shape[0]
-            layer.set_weights([rng.uniform(0.5, 1.5, n), rng.normal(0, 0.3, n), rng.normal(0, 0.2, n), rng.uniform(0.5, 2, n)])
+            scale, offset, mean = rng.uniform(0.5, 1.5, n), rng.normal(0, 0.3, n), rng.normal(0, 0.2, n)
+            layer.set_weights([scale, offset, mean, rng.uniform(0.5, 2, n)])
         elif getattr(layer, "bias", None) is not None and hasattr(layer.bias, "assign"):
             layer.bias.assign(rng.normal(0, 0.1, layer.bias.shape))
 
@@ -144,7 +145,8 @@ def _answers(models: dict[str, Any], folder: Path) -> None:
         made = model.predict(list(fed.values()) if len(fed) > 1 else next(iter(fed.values())), verbose=0)
         arrays.update({f"{name}/in/{k}": v for k, v in fed.items()})
         outputs = made if isinstance(made, list) else [made]
-        arrays.update({f"{name}/out/{k}": v for k, v in zip((t._keras_history[0].name for t in model.outputs), outputs, strict=True)})
+        names = [t._keras_history[0].name for t in model.outputs]
+        arrays.update({f"{name}/out/{k}": v for k, v in zip(names, outputs, strict=True)})
     np.savez(folder / "answers.npz", **arrays)
 
 
