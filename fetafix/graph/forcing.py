@@ -69,11 +69,13 @@ NO_SLACK = Slack()
 class State:
     """What the walk knows so far. A tensor with a twin keeps no value: the source's activation is its value.
 
-    shaken: of tensors without a twin, what they might be as well by rounding (see `rounding`).
+    shaken, depth: of tensors without a twin, what they might be as well by rounding (see `rounding`), and how many
+    activations were rounded since the last twin.
     """
 
     values: dict[str, Array] = field(default_factory=dict)
     shaken: dict[str, Array] = field(default_factory=dict)
+    depth: dict[str, int] = field(default_factory=dict)
     twins: dict[str, Twin] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     open: dict[str, None] = field(default_factory=dict)
@@ -99,7 +101,8 @@ class Forcing:
         if self.target.fixed(node.key):
             return []
         values, why = self._compute(node, state, overlay)
-        shaken = self._shaken(node, values or {}, state, overlay) if self.rounding.active else {}
+        depth = self._depth(node, state, overlay) if self.rounding.active else 0
+        shaken = self._shaken(node, values or {}, state, overlay) if self.rounding.active and depth <= _DEEP else {}
         matched = []
         for out in (o for o in node.outputs if o):
             if values is None:
@@ -115,8 +118,8 @@ class Forcing:
                 into.twins[out] = Twin(match.source, match.layout, value.shape, value.dtype, match.error, by)
                 continue
             into.values[out] = value
-            if out in shaken:
-                into.shaken[out] = shaken[out]
+            if self.rounding.active:
+                self._remember(node, out, shaken, depth, state, into)
             below = any(t in state.open or (overlay and t in overlay.open) for t in node.reads)
             if below or (value.dtype.kind in "fV" and value.size > 1):
                 into.open[out] = None
@@ -152,6 +155,29 @@ class Forcing:
         except RuntimeCrash as error:
             return None, str(error)
 
+    def _depth(self, node: Node, state: State, overlay: State | None) -> int:
+        """How many activations were rounded between the last twins and what a node makes, by the longest way."""
+        deepest = 0
+        for tensor in node.reads:
+            for layer in (overlay, state):
+                if layer is not None and (tensor in layer.twins or tensor in layer.values):
+                    deepest = max(deepest, layer.depth.get(tensor, 0) if tensor not in layer.twins else 0)
+                    break
+        return deepest + (node.op == "DequantizeLinear")
+
+    def _remember(
+        self, node: Node, out: str, shaken: Mapping[str, Array], depth: int, state: State, into: State
+    ) -> None:
+        """Keep what rounding says of a tensor without a twin.
+
+        What was a twin before it was rounded and is none any more is wrongly rounded: that explains nothing behind it.
+        """
+        into.shaken.pop(out, None)
+        if out in shaken:
+            into.shaken[out] = shaken[out]
+        before = unquantised(self.target, node)[0] if node.op == "DequantizeLinear" else ""
+        into.depth[out] = _DEEP + 1 if before and (before in state.twins or before in into.twins) else depth
+
     def _shaken(
         self, node: Node, made: Mapping[str, Array], state: State, overlay: State | None
     ) -> dict[str, Array]:
@@ -166,7 +192,10 @@ class Forcing:
                 again = self._held(tensor, state, overlay)
                 if again is not None:
                     shaken[tensor] = again
-        return self.rounding.step(node, feeds, shaken, made, lambda t: self.value(t, state, overlay))
+        def sure(tensor: str) -> bool:
+            return tensor in state.twins or (overlay is not None and tensor in overlay.twins)
+
+        return self.rounding.step(node, feeds, shaken, made, lambda t: self.value(t, state, overlay), sure)
 
     def _held(self, tensor: str, state: State, overlay: State | None) -> Array | None:
         """The second value of a tensor; None where it has a twin, since rounding starts anew there."""
@@ -205,8 +234,19 @@ class Forcing:
             return None
         if rounded:
             found = self._nearest(name, found, exact, state)
+        elif halved:
+            least = min(m.error for m in found)
+            found = [m for m in found if m.error <= max(_MUCH * least, _HALF_STEP)]
         producer = self.target.producers.get(name)
+        while producer is not None and producer.op == "Cast":  # it changes the type, not what the tensor stands for
+            made = producer.input(0)
+            if made in state.twins:
+                found = [m for m in found if m.source == state.twins[made].source] or found
+            producer = self.target.producers.get(made)
         return min(found, key=lambda m: self.evidence.unlike(producer, m.source, state.twins))
+
+    def _vanished(self, value: Array, match: Match) -> bool:
+        return vanishes(value, relate(self.values[match.source], match.layout, value.shape))
 
     def halved(self, name: str, state: State) -> float:
         """What a tensor may be off since it is computed from float16 values, between twins and itself."""
@@ -234,19 +274,8 @@ class Forcing:
             same = [m for m in found if m.source == state.twins[before].source and m.error <= _MUCH * max(least, exact)]
             if same:
                 return same
-        elif halved:
-            least = min(m.error for m in found)
-            found = [m for m in found if m.error <= max(_MUCH * least, _HALF_STEP)]
         return [m for m in found if m.error <= max(_NEARLY * least, exact)]
-        while producer is not None and producer.op == "Cast":  # it changes the type, not what the tensor stands for
-            made = producer.input(0)
-            if made in state.twins:
-                found = [m for m in found if m.source == state.twins[made].source] or found
-            producer = self.target.producers.get(made)
 
     def _tolerance(self, exact: float, explained: float, source: str) -> float:
-    def _vanished(self, value: Array, match: Match) -> bool:
-        return vanishes(value, relate(self.values[match.source], match.layout, value.shape))
-
         by = self.slack.source.get(source, 0.0)
         return max(exact, allowance(explained, by)) if explained or by else exact

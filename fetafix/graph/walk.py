@@ -21,6 +21,7 @@ from fetafix.graph.forcing import NO_SLACK, Forcing, Slack, State, Twin
 from fetafix.graph.halves import holds, vanishes
 from fetafix.graph.hypotheses import Evidence, Hypothesis
 from fetafix.graph.refine import pairs
+from fetafix.graph.rounding import unquantised
 from fetafix.graph.segment import Layout
 from fetafix.graph.store import ActivationStore
 from fetafix.ir import Array, Graph, Node
@@ -28,6 +29,7 @@ from fetafix.ir import Array, Graph, Node
 _ROUGHLY = 8.0
 _SETTLING = 3  # nodes that a region may stay open before anything is supposed: fused and split operators close by then
 _PATIENCE = 24
+_ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})  # they come in pairs behind every operator
 _LOOKAHEAD = 30
 _TELLING_FAILURES = 3
 
@@ -80,7 +82,7 @@ class Walk:
                 self.forcing.step(node, self.state)
             last = position == len(self.target.nodes) - 1
             frontier = self._tidy()
-            since = since + 1 if frontier else 0
+            since = since + (node.op not in _ROUNDING) if frontier else 0
             desperate = last or (since > 0 and since % _PATIENCE == 0)
             if frontier and (desperate or since >= _SETTLING):
                 changed = self._resolve(frontier, desperate)
@@ -120,7 +122,7 @@ class Walk:
             if overlay is None:
                 continue
             if self._verified(hypothesis, overlay):
-                best = self._earlier(hypothesis, overlay, tries)
+                best = self._unrounded(*self._earlier(hypothesis, overlay, tries))
                 self._accept(*best, verified=True)
                 return best[0].target
             if fallback is None and hypothesis.structural:
@@ -145,6 +147,20 @@ class Walk:
             within = None if other is hypothesis else self._suppose(other)
             if other is hypothesis or (within is not None and self._verified(other, within)):
                 return other, within or overlay
+        return hypothesis, overlay
+
+    def _unrounded(self, hypothesis: Hypothesis, overlay: State) -> tuple[Hypothesis, State]:
+        """Of a rounded tensor, what it was before that, where that stands too: then the rounding is not to blame."""
+        node = self.target.producers.get(hypothesis.target)
+        before = unquantised(self.target, node)[0] if node is not None and node.op == "DequantizeLinear" else ""
+        value = self.state.values.get(before)
+        if not before or value is None or before in self.state.twins:
+            return hypothesis, overlay
+        for layout, shape in self.evidence.layouts(before, hypothesis.source, value, self.state.twins)[:2]:
+            other = Hypothesis(before, hypothesis.source, layout, shape, hypothesis.score, hypothesis.structural)
+            within = self._suppose(other)
+            if within is not None and self._verified(other, within):
+                return other, within
         return hypothesis, overlay
 
     def _suppose(self, hypothesis: Hypothesis) -> State | None:
