@@ -25,6 +25,7 @@ from fetafix.formats.base import OpenOptions
 from fetafix.inputs.pairing import pair_feeds
 from fetafix.inputs.samples import SampleSet
 from fetafix.ir import Array
+from fetafix.judge import codes
 from fetafix.judge.binding import Bindings, bind, by_content
 from fetafix.judge.comparison import Comparison, compare
 from fetafix.judge.heads import Head, head
@@ -278,7 +279,10 @@ class Session:
 
     def _judge_heads(self, outputs: Mapping[str, Array]) -> dict[str, Head]:
         alone = len(self.source_info.outputs) == 1
-        heads = {b.source: head(b.source, outputs[b.source], alone) for b in self.bindings.outputs}
+        heads = {
+            b.source: head(b.source, outputs[b.source], alone, codes.step(self.source_info, b.source))
+            for b in self.bindings.outputs
+        }
         if self.options.gate == "labels" and all(h.classifier == "no" for h in heads.values()):
             reasons = "; ".join(f"{name}: {h.why}" for name, h in heads.items())
             raise UsageError(f"the gate labels needs an output with one score a class, and there is none ({reasons})")

@@ -20,22 +20,23 @@ def steps(source: ModelInfo, target: ModelInfo, outputs: Sequence[Binding]) -> d
 
     Outputs that neither model quantises are left out. Read from `details["quantised_outputs"]`, as the formats tell it.
     """
-    found = {b.source: max(_scale(source, b.source), _scale(target, b.target)) for b in outputs}
-    return {name: step for name, step in found.items() if step > 0.0}
+    found = {b.source: max(step(source, b.source), step(target, b.target)) for b in outputs}
+    return {name: worth for name, worth in found.items() if worth > 0.0}
 
 
-def _scale(model: ModelInfo, output: str) -> float:
+def step(model: ModelInfo, output: str) -> float:
+    """What one code of a model's output is worth in real numbers; 0 where it is not quantised."""
     known = model.details.get("quantised_outputs")
     facts = known.get(output) if isinstance(known, Mapping) else None
     scale = facts.get("scale") if isinstance(facts, Mapping) else None
     return float(scale) if isinstance(scale, int | float) else 0.0
 
 
-def one_code(step: float) -> float:
+def one_code(worth: float) -> float:
     """How far apart two neighbouring codes may come out as real numbers."""
-    return step * (1.0 + _ROUNDING)
+    return worth * (1.0 + _ROUNDING)
 
 
-def codes(difference: float | None, step: float | None) -> float | None:
+def codes(difference: float | None, worth: float | None) -> float | None:
     """A difference as a number of codes, rounded to the thousandth; None where the output is not quantised."""
-    return None if difference is None or not step else round(difference / step, 3)
+    return None if difference is None or not worth else round(difference / worth, 3)

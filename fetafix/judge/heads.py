@@ -20,6 +20,7 @@ _OTHER_NAMES = re.compile(
     r"box|landmark|regress|embed|feature|hidden|state|depth|pose|angle|mask|coord|keypoint|offset"
 )
 _FEW = 8
+_MOST = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +31,14 @@ class Head:
     why: str
 
 
-def head(name: str, output: Array, alone: bool = True) -> Head:
+def head(name: str, output: Array, alone: bool = True, step: float = 0.0) -> Head:
     """Judge an output by the source's values on some samples, any dtype, samples along axis 0.
 
-    Rows that sum to 1 are probabilities. Three or more unnormalised columns are taken for logits, unless they look like
-    features (unit length, or never negative with many zeros), like a few coordinates (up to 8 columns that differ more
-    from each other than any varies), are named so, or are not `alone`: of several outputs some are rarely logits, and
-    which is a guess. Two columns are logits if one falls when the other rises.
+    Rows that sum to 1 are probabilities, as far as rounding to codes goes (`step`: what one is worth). Three or more
+    unnormalised columns are taken for logits, unless they look like features (unit length, or never negative with many
+    zeros), like a few coordinates (up to 8 columns that differ more from each other than any varies), are named so, or
+    are not `alone`: of several outputs some are rarely logits, and which is a guess. Two columns are logits if one falls
+    when the other rises.
     """
     scores = class_scores(output)
     if scores is None:
@@ -47,17 +49,25 @@ def head(name: str, output: Array, alone: bool = True) -> Head:
     values = values[np.isfinite(values).all(1)]
     if not len(values):
         return Head("maybe", "it has the shape of class scores, but holds no finite sample")
-    return _by_content(values) or _by_name(name) or _by_spread(values, alone)
+    return _by_content(values, step) or _by_name(name) or _by_spread(values, alone)
 
 
-def _by_content(values: Array) -> Head | None:
-    if values.min() >= -1e-6 and np.allclose(values.sum(1), 1.0, atol=1e-2):
+def _by_content(values: Array, step: float) -> Head | None:
+    if _probabilities(values, step):
         return Head("yes", "each row holds probabilities that sum to 1")
     if values.shape[1] > 2 and np.allclose(np.linalg.norm(values, axis=1), 1.0, atol=1e-3):
         return Head("no", "each row has unit length, as embeddings have")
     if values.shape[1] > 2 and values.min() == 0.0 and np.mean(values == 0.0) > 0.05 and values.max() > 0.0:
         return Head("no", "its values are never negative and often 0, as features behind a ReLU are")
     return None
+
+
+def _probabilities(values: Array, step: float) -> bool:
+    """Rounding moves each number by half a code at most; what is below that is lost, but not most of a row."""
+    lost, added = step / 2 * values.shape[1], step / 2 * np.count_nonzero(values, axis=1)
+    sums = values.sum(1)
+    least = max(1.0 - 1e-2 - lost, _MOST)
+    return bool(values.min() >= -1e-6 and (sums >= least).all() and (sums <= 1.0 + 1e-2 + added).all())
 
 
 def _by_name(name: str) -> Head | None:

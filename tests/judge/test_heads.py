@@ -58,3 +58,13 @@ def test_of_several_outputs_logits_need_more_evidence() -> None:
 def test_one_sample_is_enough_for_many_classes() -> None:
     assert head("y", LOGITS[:1]).classifier == "yes"
     assert head("y", BINARY[:1]).classifier == "maybe"
+
+
+@pytest.mark.parametrize("classes", [2, 10, 1001])
+def test_probabilities_in_codes_are_probabilities(classes: int) -> None:
+    """1001 scores in steps of 1/256: most become 0, and a row no longer sums to 1."""
+    sharp = softmax(RNG.normal(size=(8, classes)) * 4)
+    coded = np.minimum(np.rint(sharp * 256), 255) / 256
+    assert head("y", coded, step=1 / 256).classifier == "yes"
+    assert "sum to 1" in head("y", coded, step=1 / 256).why
+    assert head("y", np.full((8, classes), 0.9), step=1 / 256).why != head("y", coded, step=1 / 256).why
