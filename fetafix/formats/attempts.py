@@ -1,4 +1,4 @@
-"""Write edits natively, as many as can be: all together, else one after the other, so that each refusal has its reason."""
+"""Write edits natively: all together, else one after the other, so that each refusal has its reason."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ def attempt_all(
     """
     refused = {i: no_shapes for i, e in enumerate(edits) if no_shapes and isinstance(e, SetInputShape)}
     wanted = [i for i, e in enumerate(edits) if i not in refused and not isinstance(e, SetPreprocessing)]
+    together = ""
     try:
         attempt([edits[i] for i in wanted])
         return tuple(sorted(refused.items()))

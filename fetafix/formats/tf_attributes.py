@@ -84,12 +84,23 @@ def _padding(native: Any, attrs: dict[str, Any], node: Node, axes: tuple[int, in
         raise Unsupported(f"{node.label}: TensorFlow has no padding {mode}")
     if not any(pads):
         return b"VALID", []
-    if native.op == "AvgPool":
-        raise Unsupported(f"{node.label}: AvgPool has no explicit padding")
+    if _is_same(attrs, pads):
+        return b"SAME", []
+    if native.op in ("AvgPool", "DepthwiseConv2dNative"):  # the latter's explicit padding aborts TensorFlow's optimizer
+        raise Unsupported(f"{node.label}: {native.op} has no explicit padding")
     explicit = [0] * 8
     for i, axis in enumerate(axes):
         explicit[2 * axis], explicit[2 * axis + 1] = int(pads[i]), int(pads[i + 2])
     return b"EXPLICIT", explicit
+
+
+def _is_same(attrs: dict[str, Any], pads: Sequence[int]) -> bool:
+    """Whether SAME gives these pads whatever the size: at stride 1 it does not depend on that."""
+    kernel = attrs.get("kernel_shape")
+    if kernel is None or max(attrs.get("strides", (1,))) > 1:
+        return False
+    total = [(k - 1) * d for k, d in zip(kernel, attrs.get("dilations", (1,) * len(kernel)), strict=True)]
+    return tuple(pads) == (*(t // 2 for t in total), *(t - t // 2 for t in total))
 
 
 def _set(native: Any, name: str, values: Sequence[int], axes: tuple[int, int]) -> None:
@@ -163,7 +174,8 @@ def _transpose(host: Any, unit: Sequence[Any], node: Node, attrs: dict[str, Any]
     native = _native(unit, ("Transpose",), node)
     source = next((h for t, h in host.tensors.items() if t == node.input(0)), None)
     made = next((h for t, h in host.tensors.items() if t == node.outputs[0]), None)
-    if source is None or made is None or source.perm or made.perm or split(native.input[0])[0] != split(source.tensor)[0]:
+    plain = source is not None and made is not None and not source.perm and not made.perm
+    if source is None or not plain or split(native.input[0])[0] != split(source.tensor)[0]:
         raise Unsupported(f"{node.label}: TensorFlow keeps what it turns in another layout")
     perm = np.array(attrs["perm"], np.int32)
 

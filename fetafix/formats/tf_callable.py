@@ -12,6 +12,7 @@ from typing import Any
 from fetafix.errors import UnreadableModel
 from fetafix.formats import tf_graph, tf_variables
 
+
 def call(path: Path, meta: Any, prefix: str) -> tuple[Any, dict[str, str], dict[str, str]]:
     """The graph with a call of the only function, its inputs and its outputs. Raises UnreadableModel."""
     name, attribute = _only(path, meta)
@@ -43,7 +44,8 @@ def _only(path: Path, meta: Any) -> tuple[str, str]:
     """(function, attribute of the object) of the only function that can be called."""
     nodes = meta.object_graph_def.nodes
     children = {c.local_name: nodes[c.node_id] for c in nodes[0].children} if len(nodes) else {}
-    offered = {k: list(n.function.concrete_functions) for k, n in children.items() if n.WhichOneof("kind") == "function"}
+    functions = {k: n.function for k, n in children.items() if n.WhichOneof("kind") == "function"}
+    offered = {k: list(f.concrete_functions) for k, f in functions.items()}
     usable = {k: forms for k, forms in offered.items() if len(forms) == 1}
     if "__call__" in usable:
         usable = {"__call__": usable["__call__"]}

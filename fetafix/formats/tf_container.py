@@ -14,8 +14,8 @@ from fetafix.formats.tf_program import Flat
 def put(graph_def: Any, flat: Flat, nodes: Sequence[Any], outputs: Mapping[str, str]) -> None:
     """Make `nodes` the body of the function `flat.function` in the library of `graph_def`.
 
-    outputs: interface name → tensor; those left out stay what they were. Arguments and their order stay; control outputs, which served
-    operators that are inlined now, go.
+    outputs: interface name → tensor; those left out stay what they were. Arguments and their order stay; control
+    outputs, which served operators that are inlined now, go.
     """
     functions = tf_graph.library(graph_def)
     function = functions[flat.function]

@@ -14,7 +14,7 @@ import numpy as np
 from fetafix.formats import tf_emit_layers
 from fetafix.formats.attempts import compare
 from fetafix.formats.base import Unsupported
-from fetafix.formats.tf_emit_layers import Call, UNARY, VARIADIC
+from fetafix.formats.tf_emit_layers import UNARY, VARIADIC, Call
 from fetafix.graph.evaluate import Evaluator
 from fetafix.ir import Array, Graph, Node
 

@@ -112,7 +112,8 @@ def conv(call: Call) -> Any:
         y = tf.nn.depthwise_conv2d(x, turned, [1, *strides, 1], mode, dilations=dilations)
     else:
         parts = zip(tf.split(x, group, -1), np.split(kernel, group, -1), strict=True)
-        y = tf.concat([tf.nn.convolution(p, k, strides=strides, padding=mode, dilations=dilations) for p, k in parts], -1)
+        done = [tf.nn.convolution(p, k, strides=strides, padding=mode, dilations=dilations) for p, k in parts]
+        y = tf.concat(done, -1)
     bias = call.input(2)
     return first(call, y if bias is None else tf.nn.bias_add(y, bias))
 
@@ -176,7 +177,7 @@ def batch_normalization(call: Call) -> Any:
 
 
 def gemm(call: Call) -> Any:
-    """alpha · A · B + beta · C."""
+    """A · B, scaled, plus C, scaled."""
     tf = call.tf
     y = tf.linalg.matmul(call.inputs[0], call.inputs[1], bool(call.attr("transA", 0)), bool(call.attr("transB", 0)))
     alpha, beta = call.attr("alpha", 1.0), call.attr("beta", 1.0)

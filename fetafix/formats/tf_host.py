@@ -1,4 +1,4 @@
-"""Edits on a TensorFlow graph: variables, constants, attributes, connections, and pieces of ONNX in place of operators."""
+"""Edits on a TensorFlow graph: values, attributes, connections, and pieces of ONNX in place of operators."""
 
 from __future__ import annotations
 
@@ -47,16 +47,19 @@ class TfHost:
         self.changed: dict[str, Array] = {}
         self.structural = False
         self._names: dict[str, str] = {}
-        self.tensors: dict[str, Held] = {}
-        self._onnx: dict[str, str] = {}
+        self.tensors: Mapping[str, Any] = self._bound(taps)
+        self._onnx = {held.tensor: tensor for tensor, held in self.tensors.items()}
         self._constants = constants
-        for native, tensor in taps.tensors.items():
-            if split(native)[0] in self.nodes and tensor not in self.tensors:
-                self.tensors[tensor] = Held(join(*split(native)), taps.layouts.get(native, ()))
-                self._onnx[join(*split(native))] = tensor
         live = [split(t)[0] for t in inputs.values()]
         self._live = _downstream(self.nodes, live)
         self._readers = _readers(self.nodes)
+
+    def _bound(self, taps: Taps) -> dict[str, Held]:
+        held: dict[str, Held] = {}
+        for native, tensor in taps.tensors.items():
+            if split(native)[0] in self.nodes and tensor not in held:
+                held[tensor] = Held(join(*split(native)), taps.layouts.get(native, ()))
+        return held
 
     # keeping an operator --------------------------------------------------------------------------------------------
     def keep(self, tensor: str, changes: Changes, wires: Mapping[str, Any]) -> Any:
@@ -81,7 +84,8 @@ class TfHost:
 
     def _unit(self, tensor: str) -> list[Any]:
         """The node and those before it that depend on the inputs but hold no tensor of the ONNX view."""
-        unit, stack = [], [split(tensor)[0]]
+        unit: list[Any] = []
+        stack = [split(tensor)[0]]
         while stack:
             name = stack.pop()
             node = self.nodes[name]
@@ -150,7 +154,7 @@ class TfHost:
         self._readers = _readers(self.nodes)
 
     def _fitting(self, holder: Any, value: Array, reshaped: bool) -> Array | None:
-        """The value as its holder keeps it: a variable keeps its shape, a constant may take any that is not reshaped."""
+        """The value as its holder keeps it: a variable in its shape, a constant in any unless it is reshaped."""
         import tensorflow as tf
 
         if holder.op not in _HOLDERS:
@@ -230,7 +234,8 @@ class TfHost:
         name = self._fresh(f"{split(held.tensor)[0]}/fetafix_transpose")
         constant = self.add_constant(f"{name}/perm", np.array(turn, np.int32))
         dtype = self._dtype(held.tensor)
-        made = self.add_node(name, "Transpose", [held.tensor, constant], {"T": dtype, "Tperm": _enum(np.dtype(np.int32))})
+        types = {"T": dtype, "Tperm": _enum(np.dtype(np.int32))}
+        made = self.add_node(name, "Transpose", [held.tensor, constant], types)
         self._live.add(split(made)[0])
         return made
 
@@ -296,7 +301,7 @@ class TfHost:
         return tf_graph.free("".join(c if c.isalnum() or c in "._-/" else "_" for c in base), set(self.nodes))
 
     def set_outputs(self, values: Sequence[Any]) -> None:
-        """Put these values out in place of the old ones, in order; where there are fewer, those known by their names."""
+        """Put these values out in place of the old ones, in order; where there are fewer, those that stay."""
         names = list(self.outputs)
         if len(values) > len(names):
             raise Unsupported(f"the model has {len(names)} outputs, {len(values)} wanted")

@@ -164,8 +164,13 @@ def _function(
     inputs = {k: fed[split(t)[0]] for k, t in program.inputs.items() if split(t)[0] in fed}
     made = _assembled(program, flat, functions, [*ends, *names.values()])
     return Flat(
-        made, function.signature.name, {v: k for k, v in names.items()}, inputs, {k: ends[i] for k, i in results.items()},
-        results, {n: split(s)[0] for n, s in zip(names.values(), sources, strict=True)},
+        made,
+        function.signature.name,
+        {v: k for k, v in names.items()},
+        inputs,
+        {k: ends[i] for k, i in results.items()},
+        results,
+        {n: split(s)[0] for n, s in zip(names.values(), sources, strict=True)},
         {i: t for i, t in enumerate(ends) if i not in results.values()},
     )
 

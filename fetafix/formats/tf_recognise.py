@@ -30,8 +30,8 @@ def recognise(path: Path) -> str | None:
                               "frozen .pb): load it with google.protobuf.text_format and write SerializeToString()")
     kind = _kind(path)
     if kind == SAVED_MODEL and path.name != FILE:
-        raise UnreadableModel(f"{path}: this is the graph of a SavedModel, which is opened by its name; expected {FILE} "
-                              "in a folder with the variables beside it")
+        raise UnreadableModel(f"{path}: this is a SavedModel's graph, which is opened by its name; expected {FILE} in "
+                              "a folder with the variables beside it")
     return kind
 
 
@@ -44,14 +44,14 @@ def _folder(path: Path) -> str | None:
     if (path / FILE).is_file():
         return SAVED_MODEL
     if (path / "saved_model.pbtxt").is_file():
-        raise UnreadableModel(f"{path}: this SavedModel is in protobuf's text form (saved_model.pbtxt); expected {FILE}: "
-                              "load it with TensorFlow and save it again")
+        raise UnreadableModel(f"{path}: this SavedModel is in protobuf's text form (saved_model.pbtxt); expected {FILE}"
+                              ": load it with TensorFlow and save it again")
     if (path / "variables" / "variables.index").is_file() or (path / "keras_metadata.pb").is_file():
         raise UnreadableModel(f"{path}: this is a part of a SavedModel: expected {FILE} in the folder, it is missing; "
                               "copy or download the folder again")
     if (path / "checkpoint").is_file() or any(path.glob("*.ckpt*.index")):
-        raise UnreadableModel(f"{path}: this is a checkpoint, which holds weights without a graph; expected a SavedModel "
-                              "(tf.saved_model.save)")
+        raise UnreadableModel(f"{path}: this is a checkpoint, which holds weights without a graph; expected a "
+                              "SavedModel (tf.saved_model.save)")
     return None
 
 

@@ -42,7 +42,7 @@ def open_saved_model(path: Path, options: OpenOptions) -> Program:
     signature = meta.signature_def[chosen]
     refused = [k for s in (signature.inputs, signature.outputs) for k, t in s.items() if not t.name]
     if refused:
-        raise UnreadableModel(f"{path}: signature {chosen!r}: expected plain tensors, {refused[0]!r} is a composite one")
+        raise UnreadableModel(f"{path}: signature {chosen!r}: expected plain tensors, {refused[0]!r} is composite")
     inputs = {k: t.name for k, t in sorted(signature.inputs.items())}
     outputs = {k: t.name for k, t in sorted(signature.outputs.items())}
     return Program(meta.graph_def, inputs, outputs, saver, init, assets, chosen, {**details, "signature": chosen})
@@ -99,8 +99,8 @@ def _saver(path: Path, meta: Any) -> Saver | None:
         return None
     if not (folder / "variables.index").is_file():
         if held:
-            raise UnreadableModel(f"{path}: expected the values of {len(held)} variable(s) in {folder}, but there is no "
-                                  "variables.index; copy or download the whole folder")
+            raise UnreadableModel(f"{path}: expected the values of {len(held)} variable(s) in {folder}, but there is "
+                                  "no variables.index; copy or download the whole folder")
         return None
     if held and not any(folder.glob("variables.data-*")):
         raise UnreadableModel(f"{path}: expected the values of {len(held)} variable(s) in {folder}, but there is no "

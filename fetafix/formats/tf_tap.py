@@ -115,7 +115,8 @@ class Tapped:
         for start in range(0, len(fetch), _CHUNK):
             part = fetch[start : start + _CHUNK]
             made.update(zip(part, map(np.asarray, self._running.run(fed, part)), strict=True))
-        made.update({join(*split(self._flat.inputs[k])): np.asarray(v) for k, v in feeds.items() if k in self._flat.inputs})
+        inputs = self._flat.inputs
+        made.update({join(*split(inputs[k])): np.asarray(v) for k, v in feeds.items() if k in inputs})
         return made
 
     def close(self) -> None:
@@ -139,8 +140,11 @@ def tap(
     except Exception as error:  # whatever TensorFlow raises
         raise RuntimeCrash(f"TensorFlow cannot compute every tensor: {error}") from error
     tapped.close()
-    layers = tuple(Tap(y.layer, y.op, tuple(names.get(t, t) for t in y.inputs), tuple(names.get(t, t) for t in y.outputs))
-                   for y in tapped.layers)
+
+    def named(tensors: Iterable[str]) -> tuple[str, ...]:
+        return tuple(names.get(t, t) for t in tensors)
+
+    layers = tuple(Tap(y.layer, y.op, named(y.inputs), named(y.outputs)) for y in tapped.layers)
     renamed = {names.get(t, t): v for t, v in values.items()}
     renamed.update({n: values[join(*split(t))] for n, t in flat.outputs.items() if join(*split(t)) in values})
     return Taps(layers, renamed)

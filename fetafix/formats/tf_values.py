@@ -10,7 +10,8 @@ import numpy as np
 from fetafix.ir import Array
 
 Way = Callable[[Array], Array]
-_FIRST = {  # ONNX's weight layouts from TensorFlow's: what to try before other permutations that may fit as well
+# ONNX's weight layouts from TensorFlow's: what to try before other permutations that may fit as well
+_FIRST: dict[str, tuple[tuple[int, ...], ...]] = {
     "Conv": ((3, 2, 0, 1), (2, 3, 0, 1), (4, 3, 0, 1, 2), (2, 1, 0)),
     "ConvTranspose": ((3, 2, 0, 1), (2, 3, 0, 1)),
     "Gemm": ((0, 1), (1, 0)),

@@ -46,7 +46,9 @@ def lift(program: Program, options: OpenOptions, folder: Path, example: Mapping[
     finally:
         tapped.close()
     path = onnx_view.save(model, taps, folder, example)
-    return Lifted(path, tf_lift.names(model, [n.name for n in tapped.graph_def.node]), notes)
+    names = tf_lift.names(model, [n.name for n in tapped.graph_def.node])
+    names.update({tensor: split(native)[0] for native, tensor in taps.tensors.items() if tensor in names})
+    return Lifted(path, names, notes)
 
 
 def match(
@@ -84,7 +86,7 @@ def match(
 
 
 def layout(native: Array, tensor: Array) -> tuple[int, ...] | None:
-    """The permutation of axes that makes `tensor` of `native`; None where there is none, or more than one that differs."""
+    """The permutation of axes that makes `tensor` of `native`; None where there is none, or several that differ."""
     if native.size != tensor.size or native.ndim != tensor.ndim or not tensor.size:
         return None
     scale = float(np.max(np.abs(tensor.astype(np.float64)))) or 1.0

@@ -1,8 +1,8 @@
 """Write edits into a copy of a SavedModel folder or a frozen GraphDef.
 
-Values go into the checkpoint, under the keys of the variables that held the old ones; everything else into the function
-that the signature calls (in place, so that all who call it see it) or into the main graph. Files that need no change are
-copied byte for byte. The copy is opened and run before it gets its name.
+Values go into the checkpoint, under the keys of the variables that held the old ones; everything else into the
+function that the signature calls (in place, so that all who call it see it) or into the main graph. Files that need no
+change are copied byte for byte. The copy is opened and run before it gets its name.
 """
 
 from __future__ import annotations
@@ -200,7 +200,8 @@ def _graph(graph_def: Any, flat: Flat, host: TfHost) -> Any:
     needed |= tf_graph.upstream({**host.nodes, **rest}, rest)
     nodes = {k: n for k, n in {**host.nodes, **rest}.items() if k in needed}
     ends = [tf_graph.split(t)[0] for t in host.outputs.values()]
-    return _set_nodes(graph_def, [*(n for k, n in nodes.items() if k not in ends), *(nodes[e] for e in dict.fromkeys(ends))])
+    others = [n for k, n in nodes.items() if k not in ends]
+    return _set_nodes(graph_def, [*others, *(nodes[e] for e in dict.fromkeys(ends))])
 
 
 def _set_nodes(graph_def: Any, nodes: Sequence[Any]) -> Any:

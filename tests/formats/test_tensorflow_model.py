@@ -1,4 +1,4 @@
-"""SavedModels and frozen graphs: told apart by content, opened, run, tapped and lifted; bad ones refused with a reason."""
+"""SavedModels and frozen graphs: told apart, opened, run, tapped and lifted; bad ones refused with a reason."""
 
 import json
 import subprocess
@@ -131,7 +131,10 @@ def test_recognised_without_tensorflow(looked):
     subprocess.run([sys.executable, "-c", code, looked[2] / "keras", looked[2] / "frozen.pb"], check=True)
 
 
-@pytest.mark.parametrize("content", [b"", b"\x08\x01", b"\x08\x01\x12", b"\x0a\x02\x0a\x00", b"\x08\x08\x12\x03abc", b"node {"])
+FOREIGN = [b"", b"\x08\x01", b"\x08\x01\x12", b"\x0a\x02\x0a\x00", b"\x08\x08\x12\x03abc", b"node {"]
+
+
+@pytest.mark.parametrize("content", FOREIGN)
 def test_foreign_files_are_left_alone(tmp_path, content):
     file = tmp_path / "something"
     file.write_bytes(content)

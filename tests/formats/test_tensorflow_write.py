@@ -1,4 +1,4 @@
-"""Edits written into TensorFlow's files: reloaded by TensorFlow itself, they answer as ONNX does with the edited graph."""
+"""Edits written into TensorFlow's files: reloaded by TensorFlow, they answer as ONNX does with the edited graph."""
 
 import json
 
@@ -17,7 +17,9 @@ CASES = [
     *(f"no_signature/{c}" for c in ("dense", "remove-softmax")),
     *(f"lstm/{c}" for c in ("dense", "append")),
 ]
-VALUES_ONLY = ("keras/kernel", "keras/bias", "keras/dense", "first_resource/kernel", "first_generation/bias", "lstm/dense")
+VALUES_ONLY = (
+    "keras/kernel", "keras/bias", "keras/dense", "first_resource/kernel", "first_generation/bias", "lstm/dense",
+)  # fmt: skip
 # An output more is a new interface, which callers of the model would have to know.
 NOT_EXPRESSIBLE = {"cg-extra-output"}
 

@@ -1,4 +1,4 @@
-"""What fetafix makes of the models of tensorflow_models: opened, looked into, refused, edited and reloaded by TensorFlow.
+"""What fetafix makes of tensorflow_models: opened, looked into, refused, edited and reloaded by TensorFlow.
 
 Written: results.json (facts) and results.npz (arrays), which the tests judge.
 """
@@ -15,7 +15,16 @@ import numpy as np
 
 from fetafix import faults, formats, inject
 from fetafix.edits import (
-    Edit, InsertNode, RemoveNode, ReplaceSegment, Rewire, SetAttribute, SetInput, SetOperator, SetOutputs, apply,
+    Edit,
+    InsertNode,
+    RemoveNode,
+    ReplaceSegment,
+    Rewire,
+    SetAttribute,
+    SetInput,
+    SetOperator,
+    SetOutputs,
+    apply,
 )
 from fetafix.errors import EditError, FetafixError
 from fetafix.formats.base import OpenOptions
@@ -191,6 +200,11 @@ def _constant(graph: Graph, node: Node, slot: int) -> Array:
     return value
 
 
+def _joining(graph: Graph, op: str) -> Node:
+    """The first node of an operator that reads no constant."""
+    return next(n for n in graph.nodes if n.op == op and not any(t in graph.initializers for t in n.inputs))
+
+
 def _kernel(graph: Graph) -> list[Edit]:
     node = _first(graph, "Conv")
     return [SetInput(node.key, 1, _constant(graph, node, 1)[..., ::-1].copy())]
@@ -212,7 +226,7 @@ def _pads(graph: Graph) -> list[Edit]:
 
 
 def _dilation(graph: Graph) -> list[Edit]:
-    node = [n for n in graph.nodes if n.op == "Conv" and n.attrs.get("pads") == (1, 1, 1, 1)][0]
+    node = next(n for n in graph.nodes if n.op == "Conv" and n.attrs.get("pads") == (1, 1, 1, 1))
     return [SetAttribute(node.key, "dilations", (2, 2)), SetAttribute(node.key, "pads", (2, 2, 2, 2))]
 
 
@@ -225,13 +239,12 @@ def _alpha(graph: Graph) -> list[Edit]:
 
 
 def _swap(graph: Graph) -> list[Edit]:
-    node = [n for n in graph.nodes if n.op == "Concat" and len(graph.shapes.get(n.key, (0,) * 4)) == 4
-            and not any(t in graph.initializers for t in n.inputs)][0]
+    node = _joining(graph, "Concat")
     return [Rewire(node.key, 0, node.inputs[1]), Rewire(node.key, 1, node.inputs[0])]
 
 
 def _residual(graph: Graph) -> list[Edit]:
-    node = [n for n in graph.nodes if n.op == "Add" and not any(t in graph.initializers for t in n.inputs)][0]
+    node = _joining(graph, "Add")
     return [Rewire(node.key, 1, node.inputs[0])]
 
 
@@ -291,10 +304,10 @@ def _dense(graph: Graph) -> list[Edit]:
     return [SetInput(node.key, 1, np.flip(_constant(graph, node, 1), 0).copy())]
 
 
-_CNN = {"kernel": _kernel, "bias": _bias, "drop-bias": _drop_bias, "pads": _pads, "dilation": _dilation, "limit": _limit,
-        "alpha": _alpha, "swap": _swap, "residual": _residual, "remove": _remove, "remove-softmax": _remove_last,
-        "append": _append, "insert": _insert, "operator": _operator, "segment": _segment, "pool": _pool,
-        "dense": _dense, "several": lambda g: [*_kernel(g), *_alpha(g), *_residual(g), *_append(g)]}
+_CNN = {"kernel": _kernel, "bias": _bias, "drop-bias": _drop_bias, "pads": _pads, "dilation": _dilation,
+        "limit": _limit, "alpha": _alpha, "swap": _swap, "residual": _residual, "remove": _remove,
+        "remove-softmax": _remove_last, "append": _append, "insert": _insert,
+        "operator": _operator, "segment": _segment, "pool": _pool, "dense": _dense, "several": lambda g: [*_kernel(g), *_alpha(g), *_residual(g), *_append(g)]}
 CASES: dict[str, dict[str, Callable[[Graph], Sequence[Edit]]]] = {
     "keras": _CNN,
     "frozen.pb": _CNN,
