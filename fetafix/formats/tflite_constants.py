@@ -14,6 +14,7 @@ import numpy as np
 
 from fetafix.formats import tflite_schema as schemas
 from fetafix.formats.base import Unsupported
+from fetafix.formats.tflite_grids import native_axis
 from fetafix.formats.tflite_program import Program
 from fetafix.formats.tflite_tensors import Value, requantised
 from fetafix.formats.transfer import Changes, SetConstant
@@ -77,19 +78,19 @@ class Constants:
     ) -> Action:
         operator, slot, turn = self._find(unit, old, node, stored=True)
         codes, scale, zero = new
-        native_axis = _native_axis(turn, old.shape, axis)
+        place = native_axis(turn, old.shape, axis)
         tensor = self._program.origin(int(operator.inputs[slot]))
         held = self._program.quantisation(tensor)
         dtype = schemas.dtype_of(self._program.tensors[tensor])
         real = schemas.real(codes, (np.atleast_1d(scale), np.atleast_1d(zero).astype(np.int64), axis))
         plain = not np.any(zero) or dtype == np.uint8
-        fits = held is not None and plain and codes.dtype == dtype and (scale.size == 1 or native_axis == held[2])
+        fits = held is not None and plain and codes.dtype == dtype and (scale.size == 1 or place == held[2])
 
         def change() -> None:
             target = self._program.own(operator, slot)
             if fits:
                 self._program.store(target, turn(codes))
-                self._program.set_quantisation(target, np.atleast_1d(scale), np.atleast_1d(zero), native_axis
+                self._program.set_quantisation(target, np.atleast_1d(scale), np.atleast_1d(zero), place
                                                if scale.size > 1 else held[2])  # type: ignore[index]  # fmt: skip
             else:
                 self._encode(target, turn(real))
@@ -241,15 +242,3 @@ def _turns(shape: tuple[int, ...], native: tuple[int, ...], usual: tuple[int, ..
         long = [shape[i] for i in order if shape[i] != 1]
         if long == [n for n in native if n != 1]:
             yield lambda a, order=order: np.ascontiguousarray(a.transpose(order).reshape(native))  # type: ignore[misc]
-
-
-def _native_axis(turn: Turn, shape: tuple[int, ...], axis: int) -> int:
-    """Where an axis of ONNX's order lies natively."""
-    if not shape:
-        return 0
-    steps = np.broadcast_to(
-        np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape
-    )
-    turned = turn(np.array(steps))
-    varying = [i for i in range(turned.ndim) if turned.shape[i] > 1 and np.any(np.diff(turned, axis=i))]
-    return varying[0] if varying else 0

@@ -283,8 +283,10 @@ class Translator:
         zeros = np.zeros(scale.size, np.int64) if zero is None else np.atleast_1d(zero).astype(np.int64)
         grid = (np.atleast_1d(scale).astype(np.float32), zeros, axis)
         native = np.ascontiguousarray(turn(codes))
-        if scale.size > 1 and (axis >= native.ndim or native.shape[axis] != scale.size):
-            raise Unsupported(f"{node.label}: TFLite has scales along the channels that a layer makes only")
+        own: Any = node.attrs.get("axis", 1)
+        if scale.size > 1 and tflite_grids.native_axis(turn, codes.shape, int(own) % codes.ndim) != axis:
+            values = np.ascontiguousarray(turn(self.samples[tensor]))  # TFLite has scales along a layer's outputs only
+            native, grid = tflite_grids.by_channel(values, axis, codes.dtype)
         return self.program.add_constant(native, tensor, grid)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -43,3 +44,24 @@ def of_constant(values: Array, dtype: np.dtype[Any]) -> tuple[Array, Quantised]:
     scale = max(float(np.abs(values).max(initial=0)) / reach, 1e-12)
     codes = np.clip(np.round(values / scale) + zero, limits.min, limits.max).astype(dtype)
     return codes, (np.array([scale], np.float32), np.array([zero], np.int64), 0)
+
+
+def by_channel(values: Array, axis: int, dtype: np.dtype[Any]) -> tuple[Array, Quantised]:
+    """Weights as signed codes with a scale for each place along an axis."""
+    others = tuple(i for i in range(values.ndim) if i != axis)
+    scale = np.maximum(np.abs(values).max(axis=others) / np.iinfo(dtype).max, np.finfo(np.float32).tiny)
+    shape = [-1 if i == axis else 1 for i in range(values.ndim)]
+    codes = np.round(values / scale.reshape(shape)).astype(dtype)
+    return codes, (scale.astype(np.float32), np.zeros(scale.size, np.int64), axis)
+
+
+def native_axis(turn: Callable[[Array], Array], shape: tuple[int, ...], axis: int) -> int:
+    """Where an axis of ONNX's order lies natively."""
+    if not shape:
+        return 0
+    steps = np.broadcast_to(
+        np.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))]), shape
+    )
+    turned = turn(np.array(steps))
+    varying = [i for i in range(turned.ndim) if turned.shape[i] > 1 and np.any(np.diff(turned, axis=i))]
+    return varying[0] if varying else 0

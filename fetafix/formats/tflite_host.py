@@ -10,6 +10,7 @@ import numpy as np
 from fetafix.formats import tflite_fragment, tflite_merge
 from fetafix.formats.base import Unsupported
 from fetafix.formats.tflite_constants import Constants
+from fetafix.formats.tflite_grids import KEEPING
 from fetafix.formats.tflite_program import Program
 from fetafix.formats.tflite_tensors import ALIASES, MOVERS, Value
 from fetafix.formats.transfer import Changes
@@ -25,6 +26,7 @@ class TfliteHost:
         self.program, self.tensors, self._before = program, tensors, before
         self._native = {v.tensor for v in tensors.values()}
         self._constants = Constants(program, before)
+        self._told: dict[int, dict[tuple[bytes, ...], str]] = {}
         self._maker = {int(t): o for o in program.old_operators for t in o.outputs}
         self._reads = {id(o): [int(t) for t in o.inputs] for o in program.old_operators}
 
@@ -36,6 +38,9 @@ class TfliteHost:
             return self._keep_alias(node, value, changes, wires)
         if changes.arguments:
             raise Unsupported(f"{node.label}: {changes.arguments[0].attribute} is written with its operator")
+        for inner in changes.nodes:
+            if inner.op == "QuantizeLinear" and inner.outputs[0] in self.tensors:
+                self._note_grid(inner, changes)
         unit = self._unit(value.tensor)
         actions = self._constants.actions(unit, changes, value)
         if wires:
@@ -54,14 +59,41 @@ class TfliteHost:
             raise Unsupported(f"{node.label} is no operator of its own")
         if changes.constants and node.op in MOVERS:
             raise Unsupported(f"{node.label} is no operator of its own")
+        self._note_grid(node, changes)
         if changes.constants:
             self._constants.grid(node, value, changes)
         new = wires.get(node.input(0))
         if new is None:
             return value
+        if node.op == "QuantizeLinear":
+            self._put_on_grid(node, new)
         turn: Any = node.attrs.get("perm") if node.op == "Transpose" else range(len(new.perm))
         turn = range(len(new.perm))[::-1] if turn is None else turn
         return Value(new.tensor, tuple(new.perm[i] for i in turn))
+
+    def _note_grid(self, node: Node, changes: Changes) -> None:
+        """What a Q or DQ of an activation says of its tensor's grid now."""
+        if node.op not in ("QuantizeLinear", "DequantizeLinear"):
+            return
+        new = {c.slot: c.new for c in changes.constants if c.node is node}
+        told = tuple(new.get(slot, self._before.constant(node, slot)) for slot in (1, 2))
+        said = tuple(b"" if v is None or not np.any(v) else v.astype(np.float64).tobytes() for v in told)
+        name = node.outputs[0] if node.op == "QuantizeLinear" else node.input(0)
+        if name in self.tensors:
+            self._told.setdefault(self.tensors[name].tensor, {})[said] = node.label
+
+    def _put_on_grid(self, node: Node, new: Value) -> None:
+        """What a new operator makes is put on the grid that a QuantizeLinear behind it asks for."""
+        scale, zero = self._before.constant(node, 1), self._before.constant(node, 2)
+        grid = self.program.quantisation(new.tensor)
+        if scale is None or zero is None or grid is None:
+            raise Unsupported(f"{node.label}: what it reads now is not in codes")
+        if np.array_equal(grid[0], scale.reshape(-1)) and np.array_equal(grid[1], zero.reshape(-1)):
+            return
+        maker = self.program.producer(new.tensor)
+        if maker is None or id(maker) not in self.program.fields or self.program.opcode(maker) in KEEPING:
+            raise Unsupported(f"{node.label} reads what is on another grid")
+        self.program.set_quantisation(new.tensor, scale.reshape(-1), zero.reshape(-1), 0)
 
     def _unit(self, tensor: int) -> list[Any]:
         """The operator that makes a tensor, and those before it whose outputs no ONNX tensor stands for."""
@@ -149,6 +181,15 @@ class TfliteHost:
                 tflite_merge.signature_outputs(signature, old, made, tensors)
 
     def finish(self) -> Any:
-        """Sort, merge new operators into old ones that they replace, drop what nothing reads any more; the ModelT."""
+        """Sort, merge new operators into old ones that they replace, drop what nothing reads any more; the ModelT.
+
+        Raises Unsupported where the ends of a tensor of codes no longer agree on its grid.
+        """
+        for labels in self._told.values():
+            if len(labels) > 1:
+                raise Unsupported(
+                    f"{' and '.join(labels.values())} take one tensor for codes of different grids, but TFLite keeps one "
+                    "scale and zero point for a tensor, which its writer and all its readers share"
+                )
         tflite_merge.finish(self.program)
         return self.program.model

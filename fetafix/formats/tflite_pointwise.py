@@ -11,7 +11,7 @@ from fetafix.formats import tflite_grids
 from fetafix.formats.base import Unsupported
 from fetafix.formats.tflite_options import NONE, RELU, RELU6, RELU_N1_TO_1, number
 from fetafix.formats.tflite_schema import dtype_of
-from fetafix.formats.tflite_tensors import Value
+from fetafix.formats.tflite_tensors import Value, requantised
 from fetafix.ir import Array, Node
 
 if TYPE_CHECKING:
@@ -42,15 +42,21 @@ def _clip(t: Translator, node: Node) -> Value:
         return source
     if code is not None:
         return t.emit(_CLIPS[code], [source.tensor], node.outputs[0], source.perm)
-    if t.program.quantisation(source.tensor) is not None:
-        raise Unsupported(f"{node.label}: bounds other than those of ReLU and ReLU6 need tensors of their own in codes")
     if low == 0:
         source = t.emit("RELU", [source.tensor], node.outputs[0], source.perm)
     elif low is not None and np.isfinite(low):
-        source = t.emit("MAXIMUM", [source.tensor, _scalar(t, low)], node.outputs[0], source.perm)
+        source = t.emit("MAXIMUM", [source.tensor, _bound(t, low, source)], node.outputs[0], source.perm)
     if high is not None and np.isfinite(high):
-        source = t.emit("MINIMUM", [source.tensor, _scalar(t, high)], node.outputs[0], source.perm)
+        source = t.emit("MINIMUM", [source.tensor, _bound(t, high, source)], node.outputs[0], source.perm)
     return source
+
+
+def _bound(t: Translator, value: float, source: Value) -> int:
+    """A bound as a constant, on the grid of what it bounds."""
+    grid, dtype = t.program.quantisation(source.tensor), dtype_of(t.program.tensors[source.tensor])
+    if grid is None or dtype is None:
+        return _scalar(t, value)
+    return t.program.add_constant(requantised(np.array(value, np.float32), grid, dtype), "fetafix_bound", grid)
 
 
 def _scalar(t: Translator, value: float) -> int:
