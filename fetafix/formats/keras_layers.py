@@ -221,7 +221,7 @@ def _binary(maker: Maker, node: Node) -> Laid:
 
 
 def _with_constant(maker: Maker, node: Node, constants: Sequence[Array | None]) -> Laid:
-    """X · a + b: a number is a Rescaling, a number for each channel a BatchNormalization, anything else an operation."""
+    """X · a + b: a number is a Rescaling, one for each channel a BatchNormalization, anything else an operation."""
     import keras
 
     if len(constants) != 2 or all(c is not None for c in constants):
