@@ -25,7 +25,7 @@ import numpy as np
 
 from fetafix.edits import Edit, InsertNode, RemoveNode
 from fetafix.faults.base import FaultType, Suspicion
-from fetafix.graph.activations import at_input, place_of
+from fetafix.graph.activations import MOVES, Place, at_input, place_of
 from fetafix.graph.rounding import rounds
 from fetafix.graph.segment import Segment
 from fetafix.ir import Graph, Node
@@ -74,10 +74,19 @@ def propose(segment: Segment, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
     yield suspicion.data
 
 
+def _idle(graph: Graph, place: Place) -> bool:
+    """Whether what is rounded lies on the same grid already (behind a MaxPool or a Reshape)."""
+    node = graph.producers.get(place.before)
+    while node is not None and node.op in MOVES:
+        node = graph.producers.get(node.input(0))
+    before = graph.grid_of(node) if node is not None and node.op == "DequantizeLinear" else None
+    return before is not None and before.same_steps(place.written)
+
+
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
     """The pair of an activation removed."""
     found = [p for n in _rounders(graph) if (p := place_of(graph, n)) is not None and not at_input(graph, p)
-             and all(r.input(0) == n.key and r.key not in graph.output_names for r in p.readers)]
+             and not _idle(graph, p) and all(r.input(0) == n.key and r.key not in graph.output_names for r in p.readers)]
     if len(found) < 2:
         return None
     place = found[int(rng.integers(len(found)))]

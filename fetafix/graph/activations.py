@@ -17,7 +17,7 @@ from fetafix.graph.segment import Segment
 from fetafix.ir import Array, Graph, Node
 from fetafix.quantisation import Grid, grid_for
 
-_MOVES = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MaxPool"})
+MOVES = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "MaxPool"})
 _MARGIN = 1.05  # a few samples do not show the whole range
 _COARSE = 12.0
 
@@ -83,7 +83,7 @@ def _readers(graph: Graph, codes: str) -> Iterator[Node]:
     for node, _ in graph.consumers.get(codes, ()):
         if node.op == "DequantizeLinear":
             yield node
-        elif node.op in _MOVES:
+        elif node.op in MOVES:
             yield from _readers(graph, node.outputs[0])
 
 
@@ -110,7 +110,7 @@ def true_values(segment: Segment, place: Place) -> Array | None:
 def at_input(graph: Graph, place: Place) -> bool:
     """Whether what is rounded is an input of the graph, perhaps moved."""
     tensor = place.before
-    while (maker := graph.producers.get(tensor)) is not None and maker.op in _MOVES:
+    while (maker := graph.producers.get(tensor)) is not None and maker.op in MOVES:
         tensor = maker.input(0)
     return tensor in graph.input_names
 
