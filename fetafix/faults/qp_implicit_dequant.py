@@ -75,18 +75,24 @@ def propose(segment: Segment, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
 
 
 def _idle(graph: Graph, place: Place) -> bool:
-    """Whether what is rounded lies on the same grid already (behind a MaxPool or a Reshape)."""
+    """Whether the same rounding takes place again in front or behind (about a MaxPool or a Reshape)."""
     node = graph.producers.get(place.before)
     while node is not None and node.op in MOVES:
         node = graph.producers.get(node.input(0))
-    before = graph.grid_of(node) if node is not None and node.op == "DequantizeLinear" else None
-    return before is not None and before.same_steps(place.written)
+    around = [node] if node is not None and node.op == "DequantizeLinear" else []
+    behind = [n for r in place.readers for n, _ in graph.consumers.get(r.key, ())]
+    while behind:
+        reader = behind.pop()
+        around += [reader] if reader.op == "QuantizeLinear" else []
+        behind += [n for n, _ in graph.consumers.get(reader.key, ())] if reader.op in MOVES else []
+    return any((grid := graph.grid_of(n)) is not None and grid.same_steps(place.written) for n in around)
 
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
     """The pair of an activation removed."""
-    found = [p for n in _rounders(graph) if (p := place_of(graph, n)) is not None and not at_input(graph, p)
-             and not _idle(graph, p) and all(r.input(0) == n.key and r.key not in graph.output_names for r in p.readers)]
+    found = [p for n in _rounders(graph) if (p := place_of(graph, n)) is not None
+             and not at_input(graph, p) and not _idle(graph, p)
+             and all(r.input(0) == n.key and r.key not in graph.output_names for r in p.readers)]
     if len(found) < 2:
         return None
     place = found[int(rng.integers(len(found)))]
