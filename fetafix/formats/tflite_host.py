@@ -188,8 +188,8 @@ class TfliteHost:
         for labels in self._told.values():
             if len(labels) > 1:
                 raise Unsupported(
-                    f"{' and '.join(labels.values())} take one tensor for codes of different grids, but TFLite keeps one "
-                    "scale and zero point for a tensor, which its writer and all its readers share"
+                    f"{' and '.join(labels.values())} take one tensor for codes of different grids, but TFLite keeps "
+                    "one scale and zero point for a tensor, which its writer and all its readers share"
                 )
         tflite_merge.finish(self.program)
         return self.program.model
