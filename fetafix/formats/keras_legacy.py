@@ -16,6 +16,7 @@ from typing import Any
 from fetafix.errors import UnreadableModel, UntrustedModel
 
 Config = dict[str, Any]
+Known = Callable[[Config], type[Any] | None]
 _ANY = object()
 # Settings that Keras 3 has dropped, and the value at which they change nothing.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
@@ -57,6 +58,7 @@ _RENAMED = {
     ("Dense", "bias"): "use_bias",
     ("Convolution2D", "nb_filter"): "filters",
 }
+_OPERATORS = {"TFOpLambda", "SlicingOpLambda", "TensorFlowOpLayer", "ClassMethod", "InstanceMethod", "InstanceProperty"}
 _CLASSES = {
     "BatchNormalizationV1": "BatchNormalization", "BatchNormalizationV2": "BatchNormalization",
     "SyncBatchNormalization": "BatchNormalization", "CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU", "LSTMV2": "LSTM",
@@ -79,8 +81,8 @@ def _walk(node: Any, path: str) -> Iterator[tuple[str, Config]]:
         if isinstance(child, dict) and "class_name" in child:
             own = child.get("config")
             name = child.get("name") or (own.get("name") if isinstance(own, dict) else None) or child["class_name"]
-            yield f"{path}{name}", child
-            yield from _walk(child, f"{path}{name}/")
+            yield f"{path}{clean(name)}", child
+            yield from _walk(child, f"{path}{clean(name)}/")
     for key in ("layer", "backward_layer", "forward_layer", "cell"):
         child = inner.get(key)
         if isinstance(child, dict) and "class_name" in child:
@@ -113,9 +115,14 @@ def _objects(node: Any) -> Iterator[Config]:
             yield from _objects(child)
 
 
-def unknown_class(config: Config, known: Callable[[Config], type[Any] | None]) -> str | None:
+def unknown_class(config: Config, known: Known) -> str | None:
     """The first layer whose class Keras does not have: "layer 'x' (class Y)"; None where all are known."""
     for name, layer in layers(config):
+        if layer["class_name"] in _OPERATORS:
+            return (
+                f"layer {name!r} is a TensorFlow operator that the model's code called ({layer['class_name']}); "
+                "Keras 2 wrote such layers"
+            )
         if known(layer) is None:
             module = layer.get("module")
             origin = f" of the module {module}" if module and not str(module).startswith("keras") else ""
@@ -123,36 +130,87 @@ def unknown_class(config: Config, known: Callable[[Config], type[Any] | None]) -
     return None
 
 
-def normalised(config: Config, known: Callable[[Config], type[Any] | None], path: Path, version: str) -> Config:
+def normalised(config: Config, known: Known, path: Path, version: str) -> Config:
     """The configuration as this Keras takes it. Raises UnreadableModel naming layer, setting and value otherwise."""
     made: Config = copy.deepcopy(config)
     if isinstance(made.get("config"), list):
         made["config"] = {"layers": made["config"], "name": made.get("name", "sequential")}
     if made.get("class_name") in _CLASSES:
         made["class_name"] = _CLASSES[made["class_name"]]
+    made = _without_slashes(made)
+    for model in (made, *(layer for _, layer in layers(made))):
+        _declare_input(model)
     for name, layer in layers(made):
         layer["class_name"] = _CLASSES.get(layer["class_name"], layer["class_name"])
         cls = known(layer)
         if cls is not None and isinstance(layer.get("config"), dict) and "layers" not in layer["config"]:
-            layer["config"] = _settle(layer["class_name"], name, layer["config"], cls, path, version)
+            layer["config"] = _settle(layer, name, cls, known, path, version)
     return made
 
 
-def _settle(kind: str, name: str, config: Config, cls: type[Any], path: Path, version: str) -> Config:
-    allowed = arguments(cls)
+def _settle(layer: Config, name: str, cls: type[Any], known: Known, path: Path, version: str) -> Config:
+    kind, config, allowed = layer["class_name"], layer["config"], arguments(cls)
     made: Config = {}
     for key, value in config.items():
         key = _RENAMED.get((kind, key), key) if key not in allowed else key
         if key in allowed:
             made.setdefault(key, value)
-        elif not _neutral(key, value):
+        elif key not in allowed and not _neutral(key, value):
             raise UnreadableModel(
                 f"{path}: layer {name!r} ({kind}) has the setting {key} = {value!r}, which Keras {version} does not "
                 f"know; open the file with the Keras that wrote it and save it again as .keras"
             )
+    for key, value in made.items():
+        if key.endswith("_initializer") and isinstance(value, dict) and "class_name" in value:
+            made[key] = _initialiser(value, known)
     if kind == "InputLayer" and made.get("batch_shape") is None and config.get("batch_input_shape") is not None:
         made["batch_shape"] = config["batch_input_shape"]
     return made
+
+
+def _initialiser(value: Config, known: Known) -> Config | None:
+    """How weights begin means nothing to weights that are read from a file, so what is unknown is left out."""
+    cls, own = known(value), value.get("config")
+    if cls is None or not isinstance(own, dict):
+        return None
+    allowed = arguments(cls).keys() - {"name", "dtype", "trainable"}
+    return {**value, "config": {k: v for k, v in own.items() if k in allowed}}
+
+
+def clean(name: str) -> str:
+    """A layer's name as Keras 3 allows it."""
+    return str(name).replace("/", "_")
+
+
+def _without_slashes(config: Config) -> Config:
+    """Keras 2 allowed slashes in names; a layer is referred to by its name from other layers."""
+    own = (layer.get("config") for _, layer in layers(config))
+    names = {n for c in own if isinstance(c, dict) and "/" in str(n := c.get("name", ""))}
+
+    def renamed(node: Any) -> Any:
+        if isinstance(node, dict):
+            return {k: renamed(v) for k, v in node.items()}
+        if isinstance(node, list):
+            return [renamed(v) for v in node]
+        return clean(node) if isinstance(node, str) and node in names else node
+
+    made: Config = renamed(config) if names else config
+    return made
+
+
+def _declare_input(model: Config) -> None:
+    """A Sequential of older versions tells its input's shape in its first layer, or beside its layers."""
+    own = model.get("config")
+    if model.get("class_name") != "Sequential" or not isinstance(own, dict) or not own.get("layers"):
+        return
+    first = own["layers"][0]
+    shape = first["config"].get("batch_input_shape") or own.get("build_input_shape")
+    if first["class_name"] != "InputLayer" and shape and "layers" not in first["config"]:
+        named = f"{first['config'].get('name', 'sequential')}_input"
+        dtype = first["config"].get("dtype") if isinstance(first["config"].get("dtype"), str) else "float32"
+        dtype = "int32" if first["class_name"] == "Embedding" else dtype
+        declared = {"batch_shape": shape, "dtype": dtype, "name": named}
+        own["layers"] = [{"class_name": "InputLayer", "config": declared}, *own["layers"]]
 
 
 def _neutral(key: str, value: Any) -> bool:

@@ -140,6 +140,8 @@ def known_class(layer: keras_legacy.Config) -> type[Any] | None:
     found = keras.saving.get_registered_object(layer.get("registered_name") or name)
     if found is None:
         found = getattr(keras.layers, keras_legacy.current_name(name), None) or getattr(keras.models, name, None)
+    if found is None:
+        found = getattr(keras.initializers, name, None)
     if found is None and name == "Functional":
         found = keras.Model
     module = layer.get("module")

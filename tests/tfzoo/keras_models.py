@@ -158,7 +158,8 @@ def keras2(source: Path, out: Path) -> None:
         for layer in config["config"]["layers"]:
             _aged(layer)
         config["config"].pop("trainable", None)
-        file.attrs["model_config"] = json.dumps(config)
+        # Keras 2 allowed slashes in names
+        file.attrs["model_config"] = json.dumps(config).replace('"stem_bn"', '"stem/bn"')
         file.attrs["keras_version"] = "2.4.0"
 
 
@@ -170,7 +171,9 @@ def _aged(layer: dict[str, Any]) -> None:
             own["dtype"] = value["config"]["name"] if isinstance(value, dict) else value
     for key, value in list(own.items()):
         if isinstance(value, dict) and "class_name" in value:
-            own[key] = {"class_name": value["class_name"], "config": value["config"]}
+            own[key] = {"class_name": value["class_name"], "config": {**value["config"]}}
+            if key.endswith("_initializer"):
+                own[key]["config"]["dtype"] = "float32"
     if "batch_shape" in own:
         own["batch_input_shape"] = own.pop("batch_shape")
         own["ragged"] = False
