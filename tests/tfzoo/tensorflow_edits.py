@@ -304,10 +304,12 @@ def _dense(graph: Graph) -> list[Edit]:
     return [SetInput(node.key, 1, np.flip(_constant(graph, node, 1), 0).copy())]
 
 
-_CNN = {"kernel": _kernel, "bias": _bias, "drop-bias": _drop_bias, "pads": _pads, "dilation": _dilation,
-        "limit": _limit, "alpha": _alpha, "swap": _swap, "residual": _residual, "remove": _remove,
-        "remove-softmax": _remove_last, "append": _append, "insert": _insert,
-        "operator": _operator, "segment": _segment, "pool": _pool, "dense": _dense, "several": lambda g: [*_kernel(g), *_alpha(g), *_residual(g), *_append(g)]}
+_CNN = {
+    "kernel": _kernel, "bias": _bias, "drop-bias": _drop_bias, "pads": _pads, "dilation": _dilation, "limit": _limit,
+    "alpha": _alpha, "swap": _swap, "residual": _residual, "remove": _remove, "remove-softmax": _remove_last,
+    "append": _append, "insert": _insert, "operator": _operator, "segment": _segment, "pool": _pool, "dense": _dense,
+    "several": lambda g: [*_kernel(g), *_alpha(g), *_residual(g), *_append(g)],
+}  # fmt: skip
 CASES: dict[str, dict[str, Callable[[Graph], Sequence[Edit]]]] = {
     "keras": _CNN,
     "frozen.pb": _CNN,
