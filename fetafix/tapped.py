@@ -29,7 +29,7 @@ from fetafix.report import Finding
 from fetafix.workbench import Workbench
 
 CODE = "cg-native"
-_TRIES = 8  # suppositions per place that goes astray
+_TRIES = 12  # suppositions per place that goes astray
 _ROUNDS = 12
 _SAME = 1e-3
 

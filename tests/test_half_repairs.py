@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
+from torch import nn
 
 from fetafix import api
 from fetafix.graph.halves import halves
@@ -73,3 +75,35 @@ def test_a_healthy_float16_model_has_no_findings(tmp_path: Path) -> None:
     report = api.localize(source, target, options(tmp_path))
     assert report.findings == [] and report.verdict in (Verdict.DRIFTING, Verdict.EQUIVALENT)
     assert report.agreement is not None and report.agreement.top1 == 1.0
+
+
+class Rescaled(nn.Module):
+    """Convolutions with a rescaling between them that float32 does not mind."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3, padding=1)
+        self.head = nn.Linear(6, 5)
+        self.register_buffer("scale", torch.tensor(60000.0))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.second(torch.relu(self.first(x)) * 3) * self.scale / self.scale
+        return self.head(torch.relu(y).mean((2, 3)))
+
+
+def test_pytorch_in_half_precision(tmp_path: Path) -> None:
+    """TorchScript overflows in its own runtime, and is mended in its own file."""
+    torch.manual_seed(0)
+    net = Rescaled().eval()
+    torch.onnx.export(net, (torch.zeros(1, 3, 12, 12),), str(tmp_path / "s.onnx"), dynamo=False, input_names=["x"],
+                      output_names=["y"], dynamic_axes={"x": {0: "N"}}, opset_version=17)
+    script = torch.jit.trace(net.half(), torch.zeros(1, 3, 12, 12).half())  # type: ignore[no-untyped-call]
+    torch.jit.save(script, str(tmp_path / "t.pt"))  # type: ignore[no-untyped-call]
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(20, 3, 12, 12)).astype(np.float32) * 2)
+    wanted = api.Options(data=tmp_path / "x.npy", samples=16, threads=1, source_preprocess="raw",
+                         target_preprocess="raw")
+    report = api.repair(tmp_path / "s.onnx", tmp_path / "t.pt", wanted)
+    assert [f.code for f in report.findings] == ["dt-fp16-overflow"]
+    assert report.findings[0].target_layer == "scale"  # called after the buffer that it reads
+    assert report.agreement is not None and report.agreement.top1 == 0.0
+    assert report.after is not None and report.after.top1 == 1.0

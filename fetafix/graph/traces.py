@@ -23,7 +23,8 @@ _REACH = 8
 _SURE = 1.5
 _FAMILIES = (
     ("conv",), ("linear", "gemm", "matmul", "dense", "fullyconnected", "addmm", "mm"), ("batchnorm", "normalization"),
-    ("relu", "clip", "sigmoid", "tanh", "elu", "gelu", "hardswish", "silu", "swish", "softplus", "mish", "activation"),
+    ("relu", "clip", "sigmoid", "logistic", "tanh", "elu", "gelu", "hardswish", "silu", "swish", "softplus", "mish",
+     "activation"),
     ("softmax",), ("pool", "mean"), ("concat", "cat"), ("add", "sum"), ("mul", "div"), ("sub",), ("resize", "upsampl"),
     ("pad",), ("reshape", "flatten", "view", "transpose", "permute", "squeeze", "identity", "dropout", "contiguous"),
 )  # fmt: skip
