@@ -11,6 +11,7 @@ import msgspec
 from fetafix.errors import ModelError
 from fetafix.judging import Judgement
 from fetafix.options import Options, RepairOptions
+from fetafix.quantisation import named_float
 from fetafix.report import Report, Samples, Verdict
 from fetafix.session import Session
 
@@ -87,8 +88,11 @@ def _coded(session: Session, verdict: Verdict) -> list[str]:
         return []
     whose = [name for name, info in (("source", session.source_info), ("target", session.target_info))
              if info.details.get("quantised")]
-    return [f"the {' and the '.join(whose)} {'are' if len(whose) > 1 else 'is'} quantised: fetafix localize tells what "
-            "rounding explains from faults"] if whose else []
+    lines = [f"the {' and the '.join(whose)} {'are' if len(whose) > 1 else 'is'} quantised: fetafix localize tells what "
+             "rounding explains from faults"] if whose else []
+    name, dtypes = named_float(session.target_info.path), session.target_info.details.get("dtypes", {})
+    held = [f"{n} {t}" for t, n in dtypes.items() if t in ("int8", "uint8")] if name and isinstance(dtypes, dict) else []
+    return [*lines, *(f"the target's name says {name}, but it holds {h} tensors of weights" for h in held)]
 
 
 def undecided(session: Session, error: ModelError, command: str = "check") -> Report:

@@ -7,18 +7,15 @@ rounding (see `graph.rounding`) explains a part of it. What is left is √(measu
 from __future__ import annotations
 
 import math
-import re
 from collections import Counter
-from pathlib import PurePath
 
 from fetafix.graph.align import Rounded
 from fetafix.graph.rounding import quantised, unquantised
 from fetafix.ir import Graph
 from fetafix.localize import Located
+from fetafix.quantisation import named_float
 from fetafix.report import Finding, LayerRounding, Quantisation
 from fetafix.workbench import Workbench
-
-_FLOAT_NAME = re.compile(r"(?<![a-z])(float(32)?|fp32|f32)(?![a-z0-9])", re.IGNORECASE)
 
 
 def quantisation(bench: Workbench, located: Located, repaired: bool = False) -> Quantisation | None:
@@ -78,7 +75,7 @@ def words(found: Quantisation) -> str:
 def misnamed(bench: Workbench, found: Quantisation | None) -> list[Finding]:
     """The finding that a file that calls itself a float model holds weights in codes; [] where that is not so."""
     path = bench.session.target_info.path
-    if found is None or found.of == "source" or found.activations or not _FLOAT_NAME.search(PurePath(path).stem):
+    if found is None or found.of == "source" or found.activations or not named_float(path):
         return []
     graph, names = bench.target, bench.names[1]
     held = [(n, g) for n in graph.nodes if (g := graph.grid(n.key)) is not None and g.dtype.itemsize == 1]

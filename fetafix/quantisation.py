@@ -6,7 +6,9 @@ are TFLite's too.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,13 @@ from numpy.typing import NDArray
 
 _Array = NDArray[Any]
 _SMALLEST = 1e-30
+_FLOAT_NAME = re.compile(r"(?<![a-z])(float(32)?|fp32|f32)(?![a-z0-9])", re.IGNORECASE)
+
+
+def named_float(path: str) -> str | None:
+    """What in a file's name says that it is a float model ("float32"); None where nothing does."""
+    found = _FLOAT_NAME.search(PurePath(path).stem)
+    return found[0] if found else None
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -223,8 +223,8 @@ class Forcing:
         if name in self.outputs:
             candidates: Iterable[str] = [self.outputs[name]]
         else:
-            near = self.index.near
-            candidates = near(value, _FAR, extremes=_EXTREMES) if rounded else near(value, max(20 * exact, 1e-3))
+            loose = max(20 * exact, 1e-3)
+            candidates = self._rounded(name, value, state) if rounded else self.index.near(value, loose)
         found = [
             Match(source, layout, error)
             for source in candidates if source not in self.slack.skipped or name in self.outputs
@@ -261,6 +261,17 @@ class Forcing:
                     stack.append(read)
         return 0.0
 
+    def _before(self, name: str) -> str:
+        """What a tensor was before it was rounded; "" where it was not."""
+        producer = self.target.producers.get(name)
+        return unquantised(self.target, producer)[0] if producer and producer.op == "DequantizeLinear" else ""
+
+    def _rounded(self, name: str, value: Array, state: State) -> list[str]:
+        """Source tensors that a rounded value may be: what it was before that, and those of near fingerprints."""
+        twin = state.twins.get(self._before(name))
+        own = [twin.source] if twin is not None else []
+        return [*own, *(s for s in self.index.near(value, _FAR, extremes=_EXTREMES) if s not in own)]
+
     def _nearest(self, name: str, found: list[Match], exact: float, state: State) -> list[Match]:
         """Of what is within reach by rounding, what is about as near as the nearest.
 
@@ -268,8 +279,7 @@ class Forcing:
         saturation does).
         """
         least = min(m.error for m in found)
-        producer = self.target.producers.get(name)
-        before = unquantised(self.target, producer)[0] if producer and producer.op == "DequantizeLinear" else ""
+        before = self._before(name)
         if before in state.twins:
             same = [m for m in found if m.source == state.twins[before].source and m.error <= _MUCH * max(least, exact)]
             if same:
