@@ -50,9 +50,9 @@ class TensorFlowModel:
 
     def __init__(self, path: Path, format: str, options: OpenOptions, program: Program) -> None:
         self._path, self._format, self._options, self._program = path, format, options, program
-        self._running = self._start(program.running, options.optimise)
-        self._inputs = {n: _declared(self._running.tensor(t)) for n, t in program.inputs.items()}
-        self._outputs = {n: _declared(self._running.tensor(t)) for n, t in program.outputs.items()}
+        self._running, self._ports = self._start(options.optimise)
+        self._inputs = {n: _declared(self._running.tensor(t)) for n, t in self._ports.inputs.items()}
+        self._outputs = {n: _declared(self._running.tensor(t)) for n, t in self._ports.outputs.items()}
         self._left_out = {n: d[0] for n, d in self._outputs.items() if d[0] not in _NUMERIC}
         refused = [f"{n} ({d[0]})" for n, d in self._inputs.items() if d[0] not in _NUMERIC]
         if refused:
@@ -73,19 +73,19 @@ class TensorFlowModel:
         Raises InputDataError where the feeds do not suit the interface, RuntimeCrash where TensorFlow fails.
         """
         names = [n for n in self._outputs if n not in self._left_out]
-        made = self._run(self._running, self._fed(feeds), [self._program.outputs[n] for n in names])
+        made = self._run(self._running, self._fed(feeds), [self._ports.outputs[n] for n in names])
         return dict(zip(names, made, strict=True))
 
     @contextlib.contextmanager
     def differently(self) -> Iterator[None]:
         """While it is entered, `run` uses a graph that grappler has not touched, one operator at a time."""
-        usual = self._running
-        self._running = self._start(self._program.running, False, threads=1)
+        usual = self._running, self._ports
+        self._running, self._ports = self._start(False, threads=1)
         try:
             yield
         finally:
             self._running.close()
-            self._running = usual
+            self._running, self._ports = usual
 
     def lift(self, folder: Path, example: Mapping[str, Array]) -> Lifted:
         """An ONNX view with TensorFlow's tensor names. Raises LiftError where tf2onnx does not know an operator."""
@@ -116,10 +116,17 @@ class TensorFlowModel:
         """Give the session's memory back."""
         self._running.close()
 
-    def _start(self, graph_def: Any, optimise: bool, threads: int = 0) -> Running:
+    def _start(self, optimise: bool, threads: int = 0) -> tuple[Running, Program]:
+        """The model in a session. Functions are optimised whatever a session says: unoptimised, they are inlined."""
+        from fetafix.formats.tf_tap import frozen
+
         options = config(threads or self._options.threads, optimise)
+        program = self._program
         try:
-            return Running(graph_def, self._program, self._options.device, options)
+            if not optimise and not program.prepares:
+                flat = program.flat
+                program = Program(frozen(program), flat.inputs, flat.outputs)
+            return Running(program.running, program, self._options.device, options), program
         except Exception as error:  # whatever TensorFlow raises, it is a result about this model
             raise _refusal(self._path, error) from error
 
@@ -131,7 +138,7 @@ class TensorFlowModel:
         fed = {}
         for name, (dtype, _) in self._inputs.items():
             array = fit(name, feeds[name], "float32" if dtype == "bfloat16" else dtype)
-            fed[self._program.inputs[name]] = array.astype(_bfloat16()) if dtype == "bfloat16" else array
+            fed[self._ports.inputs[name]] = array.astype(_bfloat16()) if dtype == "bfloat16" else array
         return fed
 
     def _run(self, running: Running, feeds: Mapping[str, Array], fetches: Sequence[str]) -> list[Array]:

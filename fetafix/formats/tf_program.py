@@ -41,6 +41,12 @@ class Program:
     signature: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def prepares(self) -> bool:
+        """Whether something besides the variables has to be made ready, such as a table."""
+        node = next((n for n in self.graph_def.node if n.name == self.init), None)
+        return node is not None and (node.op != "NoOp" or len(node.input) > 0)
+
     @cached_property
     def running(self) -> Any:
         """The part of the graph that running it needs."""

@@ -131,6 +131,15 @@ def test_recognised_without_tensorflow(looked):
     subprocess.run([sys.executable, "-c", code, looked[2] / "keras", looked[2] / "frozen.pb"], check=True)
 
 
+def test_a_saved_model_has_its_name(tmp_path):
+    content = b"\x08\x01\x12\x04\x0a\x02ab"
+    (tmp_path / "saved_model.pb").write_bytes(content)
+    assert formats.recognise(tmp_path) == formats.recognise(tmp_path / "saved_model.pb") == "saved_model"
+    (tmp_path / "model.pb").write_bytes(content)
+    with pytest.raises(UnreadableModel, match="opened by its name; expected saved_model.pb"):
+        formats.recognise(tmp_path / "model.pb")
+
+
 FOREIGN = [b"", b"\x08\x01", b"\x08\x01\x12", b"\x0a\x02\x0a\x00", b"\x08\x08\x12\x03abc", b"node {"]
 
 
