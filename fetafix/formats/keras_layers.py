@@ -16,6 +16,7 @@ from fetafix.formats.keras_settings import window, word
 from fetafix.ir import Array, Graph, Node
 
 Perm = tuple[int, ...]
+_SELECTION = 1 << 22
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -434,6 +435,12 @@ def _slice(maker: Maker, node: Node) -> Laid:
     steps = maker.constant(node, 4)
     axes = np.arange(starts.size) if axes is None else axes.reshape(-1)
     steps = np.ones(starts.size, int) if steps is None else steps.reshape(-1)
+    if starts.size == 1 and int(axes[0]) % len(x.perm) and x.tensor.dtype == "float32":
+        axis = int(axes[0]) % len(x.perm)
+        size = x.tensor.shape[x.perm.index(axis)]
+        kept = np.arange(size or 0)[slice(int(starts[0]), int(ends[0]), int(steps[0]))]
+        if kept.size and size * kept.size <= _SELECTION:
+            return _selected(x, axis, kept)
     cuts = [slice(None)] * len(x.perm)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         native = x.perm.index(int(axis) % len(x.perm))
@@ -451,8 +458,17 @@ def _gather(maker: Maker, node: Node) -> Laid:
     axis: Any = node.attrs.get("axis", 0)
     if indices.ndim != 1:
         raise Unsupported("Gather by other than a list of indices")
-    native = x.perm.index(axis % len(x.perm))
-    return Laid(keras.ops.take(x.tensor, indices.tolist(), axis=native), x.perm)
+    axis = axis % len(x.perm)
+    if axis and x.tensor.dtype == "float32" and x.tensor.shape[x.perm.index(axis)] * indices.size <= _SELECTION:
+        return _selected(x, axis, indices)
+    return Laid(keras.ops.take(x.tensor, indices.tolist(), axis=x.perm.index(axis)), x.perm)
+
+
+def _selected(x: Laid, axis: int, indices: Array) -> Laid:
+    """Entries of one axis: a Dense layer of zeros and ones, exact, and known to every container."""
+    x = x if x.perm[-1] == axis else x.turned((*(p for p in x.perm if p != axis), axis))
+    matrix = np.eye(x.tensor.shape[-1], dtype=np.float32)[:, indices]
+    return Laid(applied(_layers().Dense(indices.size, use_bias=False), x.tensor, matrix), x.perm)
 
 
 def _resize(maker: Maker, node: Node) -> Laid:
