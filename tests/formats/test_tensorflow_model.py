@@ -136,7 +136,7 @@ def test_a_saved_model_has_its_name(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(content)
     assert formats.recognise(tmp_path) == formats.recognise(tmp_path / "saved_model.pb") == "saved_model"
     (tmp_path / "model.pb").write_bytes(content)
-    with pytest.raises(UnreadableModel, match="opened by its name; expected saved_model.pb"):
+    with pytest.raises(UnreadableModel, match=r"opened by its name; expected saved_model\.pb"):
         formats.recognise(tmp_path / "model.pb")
 
 
