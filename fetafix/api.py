@@ -88,10 +88,13 @@ def _coded(session: Session, verdict: Verdict) -> list[str]:
         return []
     whose = [name for name, info in (("source", session.source_info), ("target", session.target_info))
              if info.details.get("quantised")]
-    lines = [f"the {' and the '.join(whose)} {'are' if len(whose) > 1 else 'is'} quantised: fetafix localize tells what "
-             "rounding explains from faults"] if whose else []
-    name, dtypes = named_float(session.target_info.path), session.target_info.details.get("dtypes", {})
-    held = [f"{n} {t}" for t, n in dtypes.items() if t in ("int8", "uint8")] if name and isinstance(dtypes, dict) else []
+    are = "are" if len(whose) > 1 else "is"
+    lines = [f"the {' and the '.join(whose)} {are} quantised: fetafix localize tells what rounding explains from "
+             "faults"]
+    name, dtypes = named_float(session.target_info.path), session.target_info.details.get("dtypes")
+    counts = dtypes.items() if name and isinstance(dtypes, dict) else ()
+    held = [f"{n} {t}" for t, n in counts if t in ("int8", "uint8")]
+    lines = lines if whose else []
     return [*lines, *(f"the target's name says {name}, but it holds {h} tensors of weights" for h in held)]
 
 

@@ -1,7 +1,7 @@
 """What storing numbers in few bits explains of a pair's difference, layer by layer, for the report.
 
 Every target tensor that was recognised by value, fed with the source's activations, is off by a measured error;
-rounding (see `graph.rounding`) explains a part of it. What is left is √(measured² − explained²), since both are independent.
+rounding (see `graph.rounding`) explains a part of it. What is left is √(measured² − explained²): both are independent.
 """
 
 from __future__ import annotations
