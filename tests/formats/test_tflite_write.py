@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ai_edge_litert.interpreter import Interpreter
 
 from fetafix.edits import Edit, InsertNode, RemoveNode, Rewire, SetAttribute, SetInput, SetOperator, SetOutputs, apply
 from fetafix.errors import EditError, OutputError
@@ -71,9 +72,17 @@ def model(models: Mapping[str, Model]) -> Model:
 
 
 def answers(path: Path, images: Array) -> list[Array]:
-    """What stock LiteRT says to the file, in a worker of its own."""
-    with ModelProcess(path) as process:
-        return list(process.run({process.info().inputs[0].name: images}, len(images), True).values())
+    """What stock LiteRT says to the file: as it is where it takes real numbers, else through a worker."""
+    interpreter = Interpreter(str(path))
+    entry = interpreter.get_input_details()[0]
+    if entry["dtype"] != np.float32:
+        with ModelProcess(path) as process:
+            return list(process.run({process.info().inputs[0].name: images}, len(images), True).values())
+    interpreter.resize_tensor_input(entry["index"], images.shape)
+    interpreter.allocate_tensors()
+    interpreter.set_tensor(entry["index"], images)
+    interpreter.invoke()
+    return [interpreter.get_tensor(o["index"]) for o in interpreter.get_output_details()]
 
 
 def differ(a: Array, b: Array) -> bool:
@@ -153,7 +162,8 @@ def test_an_option_that_was_left_out_is_appended(model: Model, tmp_path: Path) -
 def test_a_fused_activation_is_an_option(model: Model, tmp_path: Path) -> None:
     clip = model.nodes("Clip")[0]
     relu = SetOperator(clip.key, "Relu", {}, clip.inputs[:1])
-    for i, edit in enumerate((RemoveNode(clip.key), SetInput(clip.key, 2, None), relu)):
+    edits: tuple[Edit, ...] = (RemoveNode(clip.key), SetInput(clip.key, 2, None), relu)
+    for i, edit in enumerate(edits):
         made = check(model, [edit], tmp_path / f"{i}.tflite")
         assert changed_bytes(model.path.read_bytes(), made).size == 1
 
@@ -296,6 +306,45 @@ def test_scales_of_weights_keep_their_bias(models: Mapping[str, Model], tmp_path
     assert source is not None and weight is not None and bias is not None
     np.testing.assert_allclose(weight[0], scale * 1.5, rtol=1e-6)
     np.testing.assert_allclose(bias[0], source[0] * weight[0], rtol=1e-5)
+
+
+def test_codes_keep_their_operators_when_activations_and_connections_change(
+    models: Mapping[str, Model], tmp_path: Path
+) -> None:
+    model = models["int8"]
+    clip, sub = model.nodes("Clip")[0], model.nodes("Sub")[0]
+    before = operators(model.path.read_bytes())
+    out = tmp_path / "a.tflite"  # what ReLU6 cuts off, the grid of its output cuts off as well
+    assert not model.write([RemoveNode(clip.key)], out).unsupported
+    assert operators(out.read_bytes()) == before
+    assert changed_bytes(model.path.read_bytes(), out.read_bytes()).size == 1
+    swap = [Rewire(sub.key, 0, sub.inputs[1]), Rewire(sub.key, 1, sub.inputs[0])]
+    made = check(model, swap, tmp_path / "b.tflite", 0.1)
+    assert operators(made) == before
+    bound = check(model, [SetInput(clip.key, 2, np.array(0.7, np.float32))], tmp_path / "c.tflite", 0.1)
+    assert "MINIMUM" in operators(bound)
+
+
+def test_one_end_of_a_tensor_cannot_have_a_grid_of_its_own(models: Mapping[str, Model], tmp_path: Path) -> None:
+    model = models["int8"]
+    graph = model.graph
+    reader = graph.producers[model.nodes("LeakyRelu")[0].inputs[0]]
+    assert reader.op == "DequantizeLinear"
+    double = SetInput(reader.key, 1, (model.weight(reader) * 2).astype(np.float32))
+    written = model.write([double], tmp_path / "out.tflite")
+    assert [i for i, _ in written.unsupported] == [0] and "one scale" in written.unsupported[0][1]
+    assert (tmp_path / "out.tflite").read_bytes() == model.path.read_bytes()
+
+
+def test_both_ends_of_a_tensor_change_its_grid(models: Mapping[str, Model], tmp_path: Path) -> None:
+    model = models["int8"]
+    reader = model.graph.producers[model.nodes("LeakyRelu")[0].inputs[0]]
+    writer = model.graph.producers[reader.inputs[0]]
+    assert writer.op == "QuantizeLinear"
+    scale = (model.weight(reader) * 0.5).astype(np.float32)
+    made = check(model, [SetInput(n.key, 1, scale) for n in (writer, reader)], tmp_path / "out.tflite", 0.1)
+    assert len(made) == model.path.stat().st_size
+    assert changed_bytes(model.path.read_bytes(), made).size <= 4
 
 
 def test_a_shared_buffer_is_parted(model: Model, tmp_path: Path) -> None:
