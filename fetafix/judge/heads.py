@@ -37,8 +37,8 @@ def head(name: str, output: Array, alone: bool = True, step: float = 0.0) -> Hea
     Rows that sum to 1 are probabilities, as far as rounding to codes goes (`step`: what one is worth). Three or more
     unnormalised columns are taken for logits, unless they look like features (unit length, or never negative with many
     zeros), like a few coordinates (up to 8 columns that differ more from each other than any varies), are named so, or
-    are not `alone`: of several outputs some are rarely logits, and which is a guess. Two columns are logits if one falls
-    when the other rises.
+    are not `alone`: of several outputs some are rarely logits, and which is a guess. Two columns are logits if one
+    falls when the other rises.
     """
     scores = class_scores(output)
     if scores is None:
