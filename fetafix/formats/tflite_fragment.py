@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from fetafix.errors import FetafixError
-from fetafix.formats import tflite_grids, tflite_operators, tflite_pointwise, tflite_shapes
+from fetafix.formats import tflite_grids, tflite_operators, tflite_pointwise, tflite_shapes, tflite_windows
 from fetafix.formats.base import Unsupported
 from fetafix.formats.tflite_options import NONE, RELU, fused
 from fetafix.formats.tflite_program import Program, Quantised
@@ -23,7 +23,7 @@ from fetafix.ir import Array, Graph, Node
 
 Handler = Callable[["Translator", Node], Value]
 _HANDLERS: Mapping[str, Handler] = {
-    **tflite_pointwise.HANDLERS, **tflite_operators.HANDLERS, **tflite_shapes.HANDLERS,
+    **tflite_pointwise.HANDLERS, **tflite_windows.HANDLERS, **tflite_operators.HANDLERS, **tflite_shapes.HANDLERS,
 }  # fmt: skip
 _PASSED_ON = {"Identity", "Dropout"}
 
