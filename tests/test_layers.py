@@ -26,7 +26,7 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
     ("judge", "graph", "inputs"),
     ("parallel", "pending", "worker", "launch", "feeding", "channel"),
     ("formats",),
-    ("graph.proto", "graph.evaluate"),
+    ("graph.proto", "graph.evaluate", "graph.canonical"),
     ("plan", "edit_data", "edits"),
     ("ir", "report", "journal", "config", "files"),
     ("quantisation",),
@@ -122,13 +122,15 @@ def test_nothing_public_is_missing() -> None:
         _ = fetafix.chek
 
 
-DISTRIBUTIONS = {"PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn"}
+DISTRIBUTIONS = {
+    "PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "ai_edge_litert": "ai-edge-litert",
+}  # fmt: skip
 
 
 def test_what_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = (*project["dependencies"], *extras["torch"], *extras["demo"])
+    wanted = (*project["dependencies"], *extras["torch"], *extras["tensorflow"], *extras["demo"])
     declared = {re.split(r"[<>=\[]", d)[0].lower() for d in wanted}
     used = {p for targets in imports().values() for p in targets if p not in imports()} - {"fetafix"}
     packages = {DISTRIBUTIONS.get(p, p).lower() for p in used - set(sys.stdlib_module_names)}
