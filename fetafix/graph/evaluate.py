@@ -98,7 +98,8 @@ class Evaluator:
 def _has_halves(piece: Graph, feeds: Mapping[str, Array]) -> bool:
     """Whether some tensor is float16."""
     tensors = (piece.initializers[t] for n in piece.nodes for t in n.inputs if t in piece.initializers)
-    return any(v.dtype == _HALF for v in (*feeds.values(), *tensors)) or any(n.attrs.get("to") == _FLOAT16 for n in piece.nodes)
+    cast = any(n.attrs.get("to") == _FLOAT16 for n in piece.nodes)
+    return cast or any(v.dtype == _HALF for v in (*feeds.values(), *tensors))
 
 
 def _split(piece: Graph, feeds: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
