@@ -7,7 +7,7 @@ they were found, ready to be reported, planned or applied.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fetafix.edits import Edit, SetPreprocessing, apply
@@ -49,9 +49,23 @@ def locate(
         target = apply(target, step.edits)
         if preprocess:
             bench.use(bench.refeed(preprocess))
-    treatment = treat(bench.align, target, faults, progress)
+    treatment = _undeclared(treat(bench.align, target, faults, progress), bench)
     steps = (*((step,) if step is not None else ()), *treatment.steps)
     return Located(steps, treatment, preprocess)
+
+
+def _undeclared(treatment: Treatment, bench: Workbench) -> Treatment:
+    """Without what a file says openly: weights that it stores in float16 are rounded to float16."""
+    dtypes = bench.session.target_info.details.get("dtypes")
+    if not isinstance(dtypes, dict) or not dtypes.get("float16"):
+        return treatment
+    kept = tuple(s for s in treatment.steps if not _only_halves(s.remedy))
+    return replace(treatment, steps=kept)
+
+
+def _only_halves(remedy: Remedy | None) -> bool:
+    return remedy is not None and all(
+        s.code == "wb-precision" and s.evidence.get("grid") == "fp16" for s, _ in remedy.steps)
 
 
 def _interface(site: Interface, catalogue: Sequence[FaultType], bake: bool) -> Step | None:
@@ -64,8 +78,6 @@ def _interface(site: Interface, catalogue: Sequence[FaultType], bake: bool) -> S
     remedy = min(healed, key=lambda r: (r.cost, -r.confidence), default=None) or _partial(tried)
     if remedy is None:
         return None
-    from dataclasses import replace
-
     return Step(replace(diagnosis, remedy=remedy, tried=tuple(tried)), remedy.edits, 0)
 
 
