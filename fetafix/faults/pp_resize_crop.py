@@ -24,17 +24,30 @@ torchvision#2950 (antialias)
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from fetafix.edits import Edit, SetPreprocessing
-from fetafix.faults.base import FaultType, Interface, Suspicion
+from fetafix.errors import FetafixError
+from fetafix.faults.base import FaultType, Interface, Suspicion, layout_blind_error
 from fetafix.ir import Graph
 
 CODE = "pp-resize-crop"
 _GEOMETRY = ("resize", "size_ratio", "interpolation", "antialias", "crop", "crop_ratio", "pad_value", "transpose_hw")
 _VALUES = ("color", "scale", "offset", "mean", "std")
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The fields to change; after: by how much the target's input then differs from the source's, as relative L2.
+
+    Infinite where that proves nothing: another range may be meant to be.
+    """
+
+    changes: Mapping[str, Any]
+    after: float
 
 
 def detect(site: Any) -> Iterator[Suspicion]:
@@ -49,16 +62,15 @@ def detect(site: Any) -> Iterator[Suspicion]:
     told = "; ".join(f"{k} is {_words(ours.get(k))}, in the source {_words(v)}" for k, v in changes.items())
     evidence = {"source": {k: theirs.get(k) for k in changes}, "target": {k: ours.get(k) for k in changes}}
     text = f"images are brought to the target's size by another policy: {told}"
-    yield Suspicion(CODE, None, None, 0.9, evidence, text, (changes, values))
+    whole = {**changes, **values}
+    if values:
+        yield Suspicion(CODE, None, None, 0.9, evidence, text, Policy(changes, float("inf")))
+    yield Suspicion(CODE, None, None, 0.89 if values else 0.9, evidence, text, Policy(whole, _left(site, whole)))
 
 
 def propose(site: Any, suspicion: Suspicion) -> Iterator[Sequence[Edit]]:
-    """The source's geometry; then, where values differ too, its whole recipe."""
-    changes, values = suspicion.data
-    name = next(iter(site.inputs), "")
-    yield [SetPreprocessing(changes, name)]
-    if values:
-        yield [SetPreprocessing({**changes, **values}, name)]
+    """The source's geometry, or its whole recipe."""
+    yield [SetPreprocessing(suspicion.data.changes, next(iter(site.inputs), ""))]
 
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
@@ -73,6 +85,16 @@ def _differences(theirs: Mapping[str, Any], ours: Mapping[str, Any], fields: Seq
 
 def _equal(a: Any, b: Any) -> bool:
     return bool(a == b) if isinstance(a, str | bool) or isinstance(b, str | bool) else np.array_equal(a, b)
+
+
+def _left(site: Interface, changes: Mapping[str, Any]) -> float:
+    assert site.refeed is not None
+    try:
+        fed = site.refeed(changes)
+    except FetafixError:
+        return float("inf")
+    pairs = ((fed.get(t), site.source_feeds.get(s)) for t, s in site.inputs.items())
+    return max((layout_blind_error(a, b) for a, b in pairs if b is not None), default=float("inf"))
 
 
 def _words(value: Any) -> str:
