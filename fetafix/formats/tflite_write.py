@@ -97,7 +97,7 @@ class _Attempt:
             activations = [o for n in self._before.nodes for o in n.outputs if o]
             values = self._evaluator.run(self._before, self._example, activations)
             lifted = {**self._example, **dict(zip(activations, values, strict=True))}
-            self._shapes = {i: v.shape for i, v in native.items()}
+            self._shapes = {i: v.shape for i, v in native.items() if i < program.original}  # no scratch tensors
             self._limit = _limit(native)
             for name, tensor in zip(self._before.output_names, program.exits, strict=True):
                 have = _as(native[tensor], lifted[name], program.quantisation(tensor))
