@@ -8,8 +8,9 @@ way round): scale and zero point of the input belong to another convention.
 At the first rounding already: values beyond the range are cut off, or the whole image falls on a few codes.
 
 *Repair*
-Scale and zero point of the input from what the source is fed. The codes of the weights stay; a file that stores biases
-on the product of input and weight scale needs those anew as well, which is the writer's work.
+Scale and zero point of the input from what the source is fed, of a usual range of pixels where that is one. The codes
+of the weights stay; a file that stores biases on the product of input and weight scale needs those anew as well, which
+is the writer's work.
 
 *When not to apply*
 The range merely is wider than these samples, or the target is meant to get other values than the source: then its
@@ -40,10 +41,12 @@ from fetafix.graph.activations import (
     true_values,
 )
 from fetafix.graph.segment import Segment
-from fetafix.ir import Graph
+from fetafix.ir import Array, Graph
+from fetafix.quantisation import Grid, grid_for
 
 CODE = "id-int8-range"
 _FACTORS = (0.25, 127.5)
+_RANGES = ((0.0, 1.0), (-1.0, 1.0), (0.0, 255.0), (-128.0, 127.0))
 
 
 def detect(segment: Segment) -> Iterator[Suspicion]:
@@ -68,9 +71,21 @@ def propose(segment: Segment, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
     theirs = source_grid(segment, place)
     if theirs is not None:
         yield place.regrid(theirs)
+    usual = None if values is None else _usual(place.written, values)
+    if usual is not None:
+        yield place.regrid(usual)
     if values is not None:
         yield place.regrid(rescaled(place.written, values))
         yield place.regrid(covering(place.written, values))
+
+
+def _usual(grid: Grid, values: Array) -> Grid | None:
+    """The grid of the narrowest usual range of pixels that holds values; None where they fill none by half."""
+    least, most = float(values.min()), float(values.max())
+    for low, high in _RANGES:
+        if low <= least and most <= high and most - least > 0.5 * (high - low):
+            return grid_for(np.array(low), np.array(high), grid.dtype, symmetric=False)
+    return None
 
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
