@@ -15,11 +15,13 @@ from fetafix.errors import FetafixError
 from fetafix.faults.base import FaultType
 from fetafix.graph.align import Alignment, Rounded
 from fetafix.graph.hypotheses import WEIGHTED
+from fetafix.graph.kinship import unrelated
 from fetafix.graph.segment import Segment
 from fetafix.heal import UNEXPLAINED, Diagnosis, Remedy, diagnose
 from fetafix.ir import Graph
 
 _ROUNDS = 6
+_UNRELATED = "the weights are unrelated"
 _COPIES = frozenset({UNEXPLAINED, "wb-weights"})
 Progress = Callable[[str], None]
 
@@ -62,30 +64,29 @@ def treat(
     steps: list[Step] = []
     first: tuple[Rounded, ...] = ()
     for number in range(_ROUNDS):
-        remaining, last = _aligned(align, target)
+        alignment = align(target)
+        remaining = alignment.segments()
+        last = alignment.rounded(remaining)
         first = last if number == 0 else first
         if progress is not None:
             progress(f"round {number + 1}: {len(remaining)} guilty segment(s)")
         if not remaining:
             return Treatment(tuple(steps), target, (), "every segment agrees with the source", False, first, last)
+        if number == 0 and unrelated(remaining, alignment.source, target):
+            return Treatment((), target, tuple(remaining), _UNRELATED, True, first, last)
         made = _round(remaining, target, catalogue, number)
         steps += made[0]
-        if number == 0 and _unrelated(made[0], target):
-            return Treatment(tuple(steps), target, tuple(remaining), "the weights are unrelated", True, first, last)
+        if number == 0 and _copied(made[0], target):
+            return Treatment(tuple(steps), target, tuple(remaining), _UNRELATED, True, first, last)
         if made[1] is target:
             return Treatment(tuple(steps), target, tuple(remaining), "no candidate is left that helps", False, first,
                              last)
         target = made[1]
-    remaining, last = _aligned(align, target)
+    alignment = align(target)
+    remaining = alignment.segments()
+    last = alignment.rounded(remaining)
     done = "every segment agrees with the source" if not remaining else f"stopped after {_ROUNDS} rounds"
     return Treatment(tuple(steps), target, tuple(remaining), done, False, first, last)
-
-
-def _aligned(align: Callable[[Graph], Alignment], target: Graph) -> tuple[list[Segment], tuple[Rounded, ...]]:
-    """The guilty segments of a target, and what rounding explains."""
-    alignment = align(target)
-    segments = alignment.segments()
-    return segments, alignment.rounded(segments)
 
 
 def _round(
@@ -111,7 +112,7 @@ def _with_shapes(graph: Graph, aligned: Graph) -> Graph:
     return replace(graph, shapes={**graph.shapes, **aligned.shapes})
 
 
-def _unrelated(steps: Sequence[Step], target: Graph) -> bool:
+def _copied(steps: Sequence[Step], target: Graph) -> bool:
     """Whether most weighted layers would have to be copied over: another training run, not a conversion fault."""
     layers = sum(n.op in WEIGHTED and any(target.fixed(t) for t in n.inputs) for n in target.nodes)
     copied = [s for s in steps if s.remedy is not None and s.remedy.code in _COPIES and s.remedy.before > 0.3]

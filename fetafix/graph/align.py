@@ -180,6 +180,7 @@ class Alignment:
         shapes = dict(target.shapes)
         shapes.update({t: w.shape for t, w in walk.state.twins.items()})
         shapes.update({t: v.shape for t, v in walk.state.values.items()})
+        self.source = aligner.source
         self.target = replace(target, shapes=MappingProxyType(shapes))
         self.twins: Mapping[str, Twin] = walk.state.twins
         self.unmatched = tuple(walk.state.open)

@@ -92,23 +92,24 @@ class Walk:
 
     def _tidy(self) -> list[str]:
         """Forget open tensors that nothing needs any more; returns the others: the open region."""
-        memo: dict[str, bool] = {}
-        frontier = [t for t in self.state.open if self._needed(t, memo)]
-        for tensor in self.state.open.keys() - set(frontier):
+        needed = self._needed()
+        frontier = [t for t in self.state.open if t in needed]
+        for tensor in self.state.open.keys() - needed:
             del self.state.open[tensor]
             self.state.values.pop(tensor, None)
             self.state.shaken.pop(tensor, None)
         return frontier
 
-    def _needed(self, tensor: str, memo: dict[str, bool]) -> bool:
-        """Whether a reader of an open tensor is still to be computed, or is open itself and needed."""
-        if tensor in memo:
-            return memo[tensor]
-        memo[tensor] = tensor in self.outputs or any(
-            node.key not in self.state.done or any(o in self.state.open and self._needed(o, memo) for o in node.outputs)
-            for node, _ in self.target.consumers.get(tensor, ())
-        )
-        return memo[tensor]
+    def _needed(self) -> set[str]:
+        """Open tensors of which a reader is still to be computed, or makes an open tensor that is needed itself."""
+        state, found = self.state, set[str]()
+        for tensor in sorted(state.open, key=self._at.__getitem__, reverse=True):  # readers lie behind what they read
+            readers = self.target.consumers.get(tensor, ())
+            if tensor in self.outputs or any(
+                node.key not in state.done or any(o in found for o in node.outputs) for node, _ in readers
+            ):
+                found.add(tensor)
+        return found
 
     def _resolve(self, frontier: Sequence[str], desperate: bool) -> str | None:
         """Try suppositions on the open region; the tensor of the one that stands, its region recorded as guilty."""
