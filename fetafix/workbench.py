@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from fetafix.graph.align import Aligner, Alignment, InputTwin
 from fetafix.graph.canonical import canonical
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.proto import load_graph
+from fetafix.graph.rounding import moved_by_flips
 from fetafix.graph.segment import Layout
 from fetafix.inputs.pairing import pair_feeds
 from fetafix.inputs.preprocess import ASSUMED
@@ -115,14 +116,14 @@ class Workbench:
         if self.session.source_info.format != "onnx":
             names = [n for n in self.source.output_names if n in self.aligner.values]
             values = {n: self.aligner.values[n] for n in names}
-            self._agrees(self.session.source, self.source_feeds, values, self._stackable[0])
+            self._agrees(self.session.source, graph, self.source_feeds, values, self._stackable[0])
 
     def _open_target(self, lifted: Lifted) -> None:
         self.target_lift = lifted
         self.target = canonical(load_graph(lifted.path), self.evaluator)
         if self.session.target_info.format != "onnx":
             values = self._run_target(self.target, self.target_feeds)
-            self._agrees(self.session.target, self.target_feeds, values, self._stackable[1])
+            self._agrees(self.session.target, self.target, self.target_feeds, values, self._stackable[1])
 
     def _settle_inputs(self, feeds: Mapping[str, Array]) -> None:
         """Inputs that hold the source's values in some layout are twins; others get their own values."""
@@ -138,17 +139,19 @@ class Workbench:
         self._last = None
 
     def _agrees(
-        self, process: ModelProcess, feeds: Mapping[str, Array], lifted: Mapping[str, Array], stackable: bool
+        self, process: ModelProcess, graph: Graph, feeds: Mapping[str, Array], lifted: Mapping[str, Array],
+        stackable: bool,
     ) -> None:
         """Compare a lift with its own artifact. ONNX models are their own lift, and are not compared.
 
-        Raises LiftError, which says which output differs how much. The outputs may differ as `lift_check.bound` has it.
+        Raises LiftError, which says which output differs how much, beyond what `lift_check` allows.
         """
         samples = feeds if stackable else {k: v[None] for k, v in feeds.items()}
         native = process.run(samples, self.count, stackable)
         details = process.info().details
         for name, value in lifted.items():
-            found = lift_check.differs(name, value, native.get(name), details)
+            flipped = partial(moved_by_flips, graph, feeds, self.evaluator.run)
+            found = lift_check.differs(name, value, native.get(name), details, flipped)
             if found:
                 raise LiftError(
                     f"the ONNX view of {process.path} answers otherwise than the model itself (output {name!r}: "

@@ -64,3 +64,11 @@ def test_what_is_not_finite_has_to_be_so_in_both() -> None:
     own[0, 0] = np.inf
     assert differs("y", own.copy(), own, {}) == ""
     assert differs("y", Y, own, {}) != "" and differs("y", Y, own, CODED) != ""
+
+
+def test_a_model_that_answers_sensitively_may_be_off_by_what_flips_do_to_it() -> None:
+    off, flips = np.float32(4 * 0.05), {"y": Y + np.float32(2 * 0.05)}
+    assert "codes" in differs("y", Y + off, Y, CODED)
+    assert differs("y", Y + off, Y, CODED, lambda: flips) == ""
+    assert "codes" in differs("y", Y + 2 * off, Y, CODED, lambda: flips)
+    assert "relative error" in differs("y", Y + off, Y, {}, lambda: flips)

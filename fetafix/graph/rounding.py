@@ -224,3 +224,25 @@ def explained(
         values.update(made)
         shaken.update(again)
     return distance(shaken.get(goal), values[goal]) if goal in values else 0.0
+
+
+def moved_by_flips(graph: Graph, feeds: Mapping[str, Array], run: Run) -> dict[str, Array]:
+    """The outputs of a graph whose activations are rounded the other way here and there.
+
+    Two implementations of the same integer arithmetic round a value near the middle of two codes either way. So does
+    this one: at every DequantizeLinear of an activation the value moves within ± half a step.
+    """
+    constants = frozenset(s for s in signatures(graph) if s[0] == "constant")
+    rounding = Rounding(graph, run, constants)
+    values, shaken = dict(feeds), dict[str, Array]()
+    for node in graph.nodes:
+        if graph.fixed(node.key):
+            continue
+        known = {t: c for t in node.reads if (c := graph.value_of(t)) is not None}
+        live = {t: values[t] for t in node.reads if t not in known}
+        outs = [o for o in node.outputs if o]
+        made = dict(zip(outs, run(Graph((node,), known, (), (), graph.opset), live, outs), strict=True))
+        moved = {t: shaken[t] for t in live if t in shaken}
+        shaken.update(rounding.step(node, live, moved, made, values.get, lambda tensor: False))
+        values.update(made)
+    return {o: shaken.get(o, values[o]) for o in graph.output_names if o in values}
