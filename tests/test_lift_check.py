@@ -67,8 +67,9 @@ def test_what_is_not_finite_has_to_be_so_in_both() -> None:
 
 
 def test_a_model_that_answers_sensitively_may_be_off_by_what_flips_do_to_it() -> None:
-    off, flips = np.float32(4 * 0.05), {"y": Y + np.float32(2 * 0.05)}
-    assert "codes" in differs("y", Y + off, Y, CODED)
-    assert differs("y", Y + off, Y, CODED, lambda: flips) == ""
-    assert "codes" in differs("y", Y + 2 * off, Y, CODED, lambda: flips)
-    assert "relative error" in differs("y", Y + off, Y, {}, lambda: flips)
+    code = np.float32(0.05)
+    for codes, fits in ((4, True), (8, False)):
+        lifted = Y + codes * code
+        assert "codes" in differs("y", lifted, Y, CODED)
+        assert (differs("y", lifted, Y, CODED, lambda at=lifted: {"y": at + 2 * code}) == "") is fits
+    assert "relative error" in differs("y", Y + code, Y, {}, lambda: {"y": Y + 3 * code})
