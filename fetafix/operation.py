@@ -92,12 +92,11 @@ class Operation:
         with self.session.timed("operate"):
             trial = self.surgeon.operate(groups, search) if groups else Trial((), None, search)
         extra = rejected(located.steps, self.bench.names[1]) if located else []
-        if offer.unwritten(trial):
-            notes.append(offer.offer(self.session, self.bench.target_lift.path, trial, self.out, self.wanted.apply))
-            self.journal.write("offered", note=notes[-1])
+        offered = self._offered(trial)
         report = _as(
-            report, findings=found, repairs=repair.records(trial, extra), notes=[*report.notes, *notes]
-        )
+            report, findings=found, repairs=repair.records(trial, extra), offers=offered.models,
+            notes=[*report.notes, *notes, *offered.notes],
+        )  # fmt: skip
         if located is not None:
             report = _explained(report, self.bench, located, repaired=trial.copy is not None)
         if trial.copy is None:
@@ -120,6 +119,14 @@ class Operation:
         elif self.wanted.offer_plan and groups:
             notes.append(planning.offer(self.session, self.wanted, self.wanted.offer_plan, groups, store))
         return located, groups, found, notes
+
+    def _offered(self, trial: Trial) -> offer.Offered:
+        """What the target's format cannot express, in other models beside the output."""
+        if not offer.unwritten(trial):
+            return offer.Offered()
+        with self.session.timed("offer"):
+            lifted = self.bench.target_lift.path
+            return offer.offer(self.session, lifted, trial, self.out, self.wanted.apply, self.journal)
 
     def _prove(self, report: Report, trial: Trial) -> Report:
         """Judge the kept copy on the held-out samples, and write it where that is wanted and it is no step back."""
@@ -171,7 +178,12 @@ def _settled(report: Report, session: Session) -> bool:
 
 
 def _explained(report: Report, bench: Workbench, located: Located, repaired: bool = False) -> Report:
-    """The report with what rounding to codes explains; where that is everything, the reason says so."""
+    """The report with what rounding to codes explains; where that is everything, the reason says so.
+
+    Between unrelated networks it explains nothing.
+    """
+    if located.treatment.unrelated:
+        return report
     found = explained.quantisation(bench, located, repaired)
     report = _as(report, quantisation=found, findings=[*report.findings, *explained.misnamed(bench, found)])
     if found is None or not found.within or report.passed or repaired or located.steps:

@@ -168,7 +168,7 @@ class Surgeon:
     def _judged(self, groups: Mapping[int, Group], path: Path) -> tuple[Copy, Judgement] | None:
         ids = [g.entry.id for g in groups.values()]
         process = self._stack.enter_context(closing(ModelProcess(path, self._session.opening("target"))))
-        copy = Copy(path, process, self._preprocess(groups.values()))
+        copy = Copy(path, process, prepared(self._session, groups.values()))
         try:
             judgement = self.judge("search", copy)
         except FetafixError as error:
@@ -180,10 +180,6 @@ class Surgeon:
         )
         return copy, judgement
 
-    def _preprocess(self, groups: Iterable[Group]) -> Any:
-        changes = preprocessing(groups)
-        return (self._session.samplings.target.preprocess or ASSUMED).changed(changes) if changes else None
-
     def _path(self) -> Path:
         self._count += 1
         folder = self._folder / f"copy{self._count}"
@@ -194,6 +190,12 @@ class Surgeon:
 def preprocessing(groups: Iterable[Group]) -> dict[str, Any]:
     """The fields of the target's preprocessing that groups change."""
     return {k: v for g in groups for e in g.edits if isinstance(e, SetPreprocessing) for k, v in e.changes.items()}
+
+
+def prepared(session: Session, groups: Iterable[Group]) -> Any:
+    """The target's preprocessing with the groups' changes; None where they change nothing of it."""
+    changes = preprocessing(groups)
+    return (session.samplings.target.preprocess or ASSUMED).changed(changes) if changes else None
 
 
 def better(after: Judgement, before: Judgement) -> bool:

@@ -171,6 +171,22 @@ class Output(Record, frozen=True, kw_only=True):
     sha256: str
 
 
+class Offer(Record, frozen=True, kw_only=True):
+    """A model beside the output, with repairs that the target's own format cannot express, judged on held-out samples.
+
+    converters: what made it of the repaired ONNX view, "" for that view itself. path: where it is, or would be with
+    --apply; sha256 tells what was written, "" where nothing was.
+    """
+
+    path: str
+    format: str
+    verdict: Verdict
+    passed: bool | None = None
+    reason: str = ""
+    converters: str = ""
+    sha256: str = ""
+
+
 class Report(Record, frozen=True, kw_only=True):
     """Everything a run found out."""
 
@@ -186,6 +202,7 @@ class Report(Record, frozen=True, kw_only=True):
     repairs: list[Repair] = []
     quantisation: Quantisation | None = None
     output: Output | None = None
+    offers: list[Offer] = []
     journal: str | None = None
     gate: str = "labels"
     passed: bool | None = None

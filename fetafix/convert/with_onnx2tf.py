@@ -32,7 +32,7 @@ def convert(job: Job) -> Answer:
     work.mkdir()
     (source := work / "model.onnx").symlink_to(Path(job.source).absolute())
     np.save(work / _IMAGES, np.random.default_rng(0).random((20, 128, 128, 3), np.float32))
-    command = [program, "-i", source.name, "-o", "made", "-osd", "-n", *_flags(job)]
+    command = [program, "-i", source.name, "-o", "made", "-osd", "-n", *_flags(job), *_layouts(job)]
     done = subprocess.run(command, cwd=work, env=_environment(program), capture_output=True, text=True, check=False)
     found = next((p for p in _results(work / "made", job) if p.exists()), None)
     if done.returncode or found is None:
@@ -66,6 +66,16 @@ def _flags(job: Job) -> list[str]:
     if job.precision == "dynamic":
         flags.append("-odrqt")
     return flags
+
+
+def _layouts(job: Job) -> list[str]:
+    """Inputs turn from channels first to channels last, unless the options ask for them as they are."""
+    if job.options.get("inputs") != "as they are":
+        return []
+    import onnx
+
+    names = [i.name for i in onnx.load(job.source, load_external_data=False).graph.input]
+    return ["-kat", *dict.fromkeys(n.replace(":", "__") for n in names)]  # as onnx2tf calls them
 
 
 def _results(made: Path, job: Job) -> Iterator[Path]:
