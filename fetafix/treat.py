@@ -70,10 +70,10 @@ def treat(
         first = last if number == 0 else first
         if progress is not None:
             progress(f"round {number + 1}: {len(remaining)} guilty segment(s)")
+        if number == 0 and unrelated(remaining, alignment.unmatched, alignment.source, target):
+            return Treatment((), target, tuple(remaining), _UNRELATED, True, first, last)
         if not remaining:
             return Treatment(tuple(steps), target, (), "every segment agrees with the source", False, first, last)
-        if number == 0 and unrelated(remaining, alignment.source, target):
-            return Treatment((), target, tuple(remaining), _UNRELATED, True, first, last)
         made = _round(remaining, target, catalogue, number)
         steps += made[0]
         if number == 0 and _copied(made[0], target):

@@ -186,7 +186,8 @@ class Evidence:
             pairs.sort(key=lambda h: -h.score)
             most = _EACH if wide else _NARROW
             found += [h for i, h in enumerate(pairs) if i < most or self._superfluous(target, h.source, twins)]
-        return sorted(found, key=lambda h: -h.score)[:_WIDE]
+        found.sort(key=lambda h: -h.score)
+        return [h for i, h in enumerate(found) if i < _WIDE or h.target in outputs]  # what is bound is no guess
 
     def _candidates(
         self, target: str, value: Array | None, near: frozenset[str], wide: bool, outputs: Mapping[str, str]

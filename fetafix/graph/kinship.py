@@ -23,15 +23,16 @@ _DIRECTION = 0.5  # cosine; between unrelated layers it is about 1/√size, behi
 _ALIKE, _ALIKE_CODED = 1e-4, 0.04
 
 
-def unrelated(segments: Sequence[Segment], source: Graph, target: Graph) -> bool:
+def unrelated(segments: Sequence[Segment], unmatched: Sequence[str], source: Graph, target: Graph) -> bool:
     """Whether at least half of the target's weighted layers are guilty, and akin to no layer of the source.
 
-    segments: all guilty ones of the target. Depthwise kernels do not count where there are others: trained ones look
-    much alike in all networks.
+    segments: all guilty ones of the target. unmatched: tensors for which no counterpart was found. Depthwise kernels do
+    not count where there are others: trained ones look much alike in all networks.
     """
     layers = _layers(target)
     needed = max(_LEAST, -(-len(layers) // 2))
     guilty = {n.key for s in segments if s.error > _WRONG for n in s.target.nodes}
+    guilty |= {target.producers[t].key for t in unmatched if t in target.producers}
     suspects = [(n, w) for n, w in layers if n.key in guilty]
     if len(suspects) < needed:
         return False
