@@ -69,7 +69,7 @@ def net(seed: int = 0) -> Net:
 
 def export(model: nn.Module, path: Path) -> Path:
     """As ONNX with a free batch, by torch's own exporter."""
-    from fetafix.formats import torch_env
+    from fetafix.formats.torch import env as torch_env
 
     torch_env.prepare()
     with warnings.catch_warnings():

@@ -12,8 +12,9 @@ from fetafix import api
 from fetafix.cli.settings import request
 from fetafix.config import load
 from fetafix.errors import ConfigError, UsageError
-from fetafix.formats import onnx_model, pytorch
 from fetafix.formats.base import OpenOptions
+from fetafix.formats.onnx import model as onnx_model
+from fetafix.formats.torch import model as pytorch
 from fetafix.options import RUNTIME, Options
 from fetafix.report import Verdict
 from fetafix.session import Session
@@ -143,7 +144,7 @@ def test_a_provider_that_is_not_there_is_refused_with_those_that_are(model: Path
 
 def test_a_provider_that_does_not_start_is_no_run_on_the_cpu(model: Path) -> None:
     from fetafix.errors import RuntimeCrash
-    from fetafix.formats import onnx_provider
+    from fetafix.formats.onnx import provider as onnx_provider
 
     class Fallen:
         def get_providers(self) -> list[str]:

@@ -11,7 +11,7 @@ from fetafix.bench.calibration import prepared, spread
 
 def make(model: str, out: Path, size: int, data: str, preset: str, seed: int) -> None:
     """Write the network as a Keras file."""
-    from fetafix.formats import tf_env
+    from fetafix.formats.tensorflow import env as tf_env
 
     tf_env.prepare()
     import keras

@@ -25,7 +25,7 @@ class Files:
 
 def make(folder: Path, samples: int = 100, seed: int = 0) -> Files:
     """Write the models and `samples` images, (N, 3, 224, 224) float32, into `folder`."""
-    from fetafix.formats import torch_env
+    from fetafix.formats.torch import env as torch_env
 
     torch_env.prepare()
     import onnx2torch

@@ -16,7 +16,7 @@ from fetafix.bench.models import CLASSES, SIDE
 
 def main(folder: Path, samples: Path) -> None:
     """Make all three."""
-    from fetafix.formats import tf_env
+    from fetafix.formats.tensorflow import env as tf_env
 
     tf = tf_env.prepare()
     import keras

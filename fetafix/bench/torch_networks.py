@@ -15,7 +15,7 @@ _NAMES = {"MobileNetV2": "mobilenet_v2", "ResNet101": "resnet101", "InceptionV3"
 
 def make(model: str, out: Path, size: int, data: str, preset: str, seed: int) -> None:
     """Write the network as an exported program with a free batch size."""
-    from fetafix.formats import torch_env
+    from fetafix.formats.torch import env as torch_env
 
     torch_env.prepare()
     import torch

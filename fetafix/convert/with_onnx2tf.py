@@ -49,7 +49,7 @@ def convert(job: Job) -> Answer:
 
 def _rebuild(found: Path, job: Job) -> None:
     from fetafix.convert.keras2 import rebuild
-    from fetafix.formats import tf_env
+    from fetafix.formats.tensorflow import env as tf_env
 
     tf_env.prepare(job.threads)
     written = found.with_name(f"rebuilt{_KERAS[job.target]}")

@@ -19,7 +19,7 @@ _SIGNATURE = "serving_default"
 
 def prepare(job: Job) -> Any:
     """The tensorflow module, silent and bounded."""
-    from fetafix.formats import tf_env
+    from fetafix.formats.tensorflow import env as tf_env
 
     return tf_env.prepare(job.threads)
 
@@ -73,8 +73,9 @@ def to_graphdef(job: Job) -> Answer:
 
 def load_keras(job: Job) -> Any:
     """A Keras model, opened as safely, and with as much patience for older files, as `check` opens it."""
-    from fetafix.formats import keras_model, keras_open
     from fetafix.formats.base import OpenOptions
+    from fetafix.formats.keras import model as keras_model
+    from fetafix.formats.keras import open as keras_open
 
     path = Path(job.source)
     return keras_open.load(path, str(keras_model.recognise(path)), OpenOptions(trust=job.trust, arch=job.arch))[0]

@@ -41,7 +41,7 @@ def to_onnx(job: Job) -> Answer:
 
 def from_onnx(job: Job) -> Answer:
     """Write a pickled module of onnx2torch's classes."""
-    from fetafix.formats import torch_env
+    from fetafix.formats.torch import env as torch_env
 
     torch_env.prepare(job.threads)
     import onnx
@@ -93,8 +93,9 @@ def _load(job: Job) -> Loaded:
     """The source's module, opened as safely as `check` opens it."""
     import torch
 
-    from fetafix.formats import pytorch, torch_env
     from fetafix.formats.base import OpenOptions
+    from fetafix.formats.torch import env as torch_env
+    from fetafix.formats.torch import model as pytorch
 
     torch_env.prepare(job.threads)
     path = Path(job.source)

@@ -44,7 +44,7 @@ def main(folder: Path) -> int:
 
 def prepare(source: Path, target: Path, data: Path) -> Any:
     """Write source, faulty target and samples; returns what measures the accuracy of a written module."""
-    from fetafix.formats import torch_env
+    from fetafix.formats.torch import env as torch_env
 
     torch_env.prepare()
     import onnx2torch

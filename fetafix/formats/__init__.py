@@ -15,13 +15,15 @@ from typing import Protocol, cast
 import msgspec
 
 from fetafix.errors import UnreadableModel
-from fetafix.formats import known, onnx_scan, tf_recognise
+from fetafix.formats import known
 from fetafix.formats.base import Artifact, OpenOptions
+from fetafix.formats.onnx import scan as onnx_scan
+from fetafix.formats.tensorflow import recognise as tf_recognise
 from fetafix.report import ModelInfo
 
 FAMILIES = (
-    "fetafix.formats.onnx_model", "fetafix.formats.tflite", "fetafix.formats.keras_model",
-    "fetafix.formats.tensorflow_model", "fetafix.formats.pytorch",
+    "fetafix.formats.onnx.model", "fetafix.formats.tflite.model", "fetafix.formats.keras.model",
+    "fetafix.formats.tensorflow.model", "fetafix.formats.torch.model",
 )
 SUPPORTED = (
     "ONNX (.onnx), TensorFlow Lite (.tflite), Keras (.keras, .h5), a TensorFlow SavedModel or frozen GraphDef (.pb), "

@@ -175,7 +175,7 @@ def plain_answers(path: Path) -> Array:
         return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
     import torch
 
-    from fetafix.formats.torch_env import prepare
+    from fetafix.formats.torch.env import prepare
 
     prepare()
     with torch.no_grad():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fetafix.edits import SetInput, apply
-from fetafix.formats import tflite_schema
+from fetafix.formats.tflite import schema as tflite_schema
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.proto import load_graph
 from fetafix.graph.segment import relative_error

@@ -138,7 +138,7 @@ def _dynamo(network: Network, out: Path, zoo: Zoo) -> None:
 def _onnx2torch(network: Network, out: Path, zoo: Zoo, form: str = "legacy.onnx") -> None:
     import torch
 
-    from fetafix.formats.torch_env import prepare
+    from fetafix.formats.torch.env import prepare
 
     prepare()
     import onnx2torch

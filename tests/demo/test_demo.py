@@ -31,7 +31,7 @@ def test_the_whole_demonstration(tmp_path: Path, capfd: pytest.CaptureFixture[st
 def test_every_mishap_changes_answers(tmp_path: Path) -> None:
     import copy
 
-    from fetafix.formats import torch_env
+    from fetafix.formats.torch import env as torch_env
 
     torch_env.prepare()
     import onnx2torch

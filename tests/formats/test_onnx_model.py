@@ -14,9 +14,9 @@ from onnx import TensorProto, helper
 
 from fetafix import formats
 from fetafix.errors import InputDataError, RuntimeCrash, UnreadableModel
-from fetafix.formats import onnx_cast
 from fetafix.formats.base import OpenOptions
-from fetafix.formats.onnx_scan import scan
+from fetafix.formats.onnx import cast as onnx_cast
+from fetafix.formats.onnx.scan import scan
 from tests.formats import onnx_zoo as zoo
 
 

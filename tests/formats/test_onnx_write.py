@@ -26,7 +26,7 @@ from fetafix.edits import (
     SetPreprocessing,
 )
 from fetafix.errors import EditError, OutputError
-from fetafix.formats import onnx_store
+from fetafix.formats.onnx import store as onnx_store
 from fetafix.graph.proto import load_graph
 from fetafix.ir import Node
 from tests.formats import onnx_zoo as zoo

@@ -9,8 +9,8 @@ import pytest
 
 from fetafix import formats
 from fetafix.errors import UnreadableModel, UntrustedModel
-from fetafix.formats import tf_recognise
 from fetafix.formats.base import OpenOptions
+from fetafix.formats.tensorflow import recognise as tf_recognise
 from fetafix.parallel import ModelProcess
 
 OPENED = {

@@ -12,8 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fetafix.errors import UnreadableModel
-from fetafix.formats import tflite, tflite_copy, tflite_file
-from fetafix.formats.tflite_file import parse, read
+from fetafix.formats.tflite import copy as tflite_copy
+from fetafix.formats.tflite import file as tflite_file
+from fetafix.formats.tflite import model as tflite
+from fetafix.formats.tflite.file import parse, read
 from tests.formats.tflite_variants import with_weights_apart
 
 HERE = Path("model.tflite")

@@ -14,8 +14,8 @@ import onnxruntime as ort
 import pytest
 
 from fetafix.errors import LiftError
-from fetafix.formats import tflite_names
 from fetafix.formats.base import OpenOptions, Taps
+from fetafix.formats.tflite import names as tflite_names
 from fetafix.graph.segment import relative_error
 from fetafix.ir import Array
 from fetafix.parallel import ModelProcess
@@ -148,7 +148,7 @@ from dataclasses import replace
 from pathlib import Path
 import numpy as np
 from fetafix import formats
-from fetafix.formats import tflite_taps
+from fetafix.formats.tflite import taps as tflite_taps
 model = formats.open(Path(sys.argv[1]))
 feeds = {model.info.inputs[0].name: np.load(sys.argv[2])["images"][:2]}
 plain = replace(model._settings, optimise=False, threads=1)

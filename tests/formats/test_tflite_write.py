@@ -13,10 +13,10 @@ from ai_edge_litert.interpreter import Interpreter
 from fetafix.edits import Edit, InsertNode, RemoveNode, Rewire, SetAttribute, SetInput, SetOperator, SetOutputs, apply
 from fetafix.errors import EditError, OutputError
 from fetafix.faults import catalogue
-from fetafix.formats import tflite_schema
 from fetafix.formats.base import OpenOptions, Written
-from fetafix.formats.tflite_patch import patched
-from fetafix.formats.tflite_write import write
+from fetafix.formats.tflite import schema as tflite_schema
+from fetafix.formats.tflite.patch import patched
+from fetafix.formats.tflite.write import write
 from fetafix.graph.canonical import canonical
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.proto import load_graph, model_from_graph

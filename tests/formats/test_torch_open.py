@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from fetafix.errors import RuntimeCrash, UnreadableModel, UntrustedModel, UsageError
-from fetafix.formats import pytorch, torch_env, torch_safetensors
 from fetafix.formats.base import OpenOptions
+from fetafix.formats.torch import env as torch_env
+from fetafix.formats.torch import model as pytorch
+from fetafix.formats.torch import safetensors as torch_safetensors
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.proto import load_graph
 from tests.formats.torch_zoo import ARCH, CONTAINERS, SIZE, save, small_cnn
@@ -77,7 +79,7 @@ def test_lift_keeps_names_values_and_layers(container, tmp_path):
 def test_recognising_imports_no_torch(tmp_path):
     paths = [str(save(c, tmp_path / c)) for c in CONTAINERS if (tmp_path / c).mkdir() is None]
     script = (
-        "import sys; from pathlib import Path; from fetafix.formats.pytorch import recognise;"
+        "import sys; from pathlib import Path; from fetafix.formats.torch.model import recognise;"
         "print([recognise(Path(p)) for p in sys.argv[1:]]); assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", script, *paths], capture_output=True, text=True, check=True)

@@ -15,8 +15,9 @@ import torch
 from torch import nn
 
 from fetafix.errors import UnreadableModel, UntrustedModel
-from fetafix.formats import pytorch, torch_env
 from fetafix.formats.base import OpenOptions
+from fetafix.formats.torch import env as torch_env
+from fetafix.formats.torch import model as pytorch
 from tests.formats.torch_zoo import SIZE, converted, save, small_cnn
 
 torch_env.prepare()

@@ -10,8 +10,9 @@ from torch import nn
 
 from fetafix import edits as E
 from fetafix.errors import OutputError
-from fetafix.formats import pytorch, torch_env
 from fetafix.formats.base import OpenOptions
+from fetafix.formats.torch import env as torch_env
+from fetafix.formats.torch import model as pytorch
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.proto import load_graph
 from fetafix.ir import Graph, Node

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fetafix.formats.tflite_copy import pack, unpack
-from fetafix.formats.tflite_file import read
-from fetafix.formats.tflite_names import schema
+from fetafix.formats.tflite.copy import pack, unpack
+from fetafix.formats.tflite.file import read
+from fetafix.formats.tflite.names import schema
 
 
 def logits(path: Path, codes: float) -> bytes:

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from fetafix.formats import torch_env
+from fetafix.formats.torch import env as torch_env
 
 SIZE = (1, 8, 8)
 CONTAINERS = ("torch-module", "torchscript", "torch-export", "torch-state-dict")

@@ -1,0 +1,95 @@
+"""Write an edited ONNX model: what the edits do not touch stays byte for byte, and nothing invalid is left behind.
+
+The edits' meaning is that of `fetafix.edits.apply` on the graph; `sync` carries the outcome over to the original
+protobuf. The files are made in a hidden folder beside their destination, validated by `onnx.checker`, loaded by ONNX
+Runtime and then renamed, so that a failure leaves nothing behind and an older output as it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import onnx
+
+from fetafix.edits import Edit
+from fetafix.errors import EditError, OutputError, RuntimeCrash
+from fetafix.formats.base import OpenOptions
+from fetafix.formats.onnx import store as onnx_store
+from fetafix.formats.onnx import sync as onnx_sync
+from fetafix.formats.onnx.model import make_session
+
+
+def write(path: Path, edits: Sequence[Edit], out: Path) -> None:
+    """Write the model at `path` with edits to `out`, and to `out`.data where it has weights in files of their own.
+
+    Raises EditError where an edit does not fit or the result is no valid model, OutputError where `out` cannot be
+    written.
+    """
+    model = onnx.load(str(path), load_external_data=False)
+    originals = [path, *(path.parent / name for name in onnx_store.locations(model))]
+    _refuse_overwriting(out, originals)
+    synced = onnx_sync.edited(model, path.parent, edits)
+    data_name = _data_name(out, originals)
+    with _staging(out) as folder:
+        file = folder / out.name
+        apart = onnx_store.save(synced.model, path.parent, file, data_name, synced.apart)
+        _verify(file, path)
+        if apart:
+            os.replace(folder / data_name, out.parent / data_name)
+        os.replace(file, out)
+
+
+def _refuse_overwriting(out: Path, originals: Sequence[Path]) -> None:
+    if out.is_dir():
+        raise OutputError(f"{out}: expected a file to write to, found a folder; name a file in it")
+    if out.exists() and any(o.exists() and out.samefile(o) for o in originals):
+        raise OutputError(f"{out}: this is the original model, which is never changed; choose another output")
+
+
+def _data_name(out: Path, originals: Sequence[Path]) -> str:
+    """The name for the weights' file, never that of a file of the original."""
+    taken = {o.resolve() for o in originals}
+    names = (f"{out.name}{'' if i == 0 else f'.{i}'}.data" for i in range(len(taken) + 1))
+    return next(n for n in names if (out.parent / n).resolve() not in taken)
+
+
+@contextlib.contextmanager
+def _staging(out: Path) -> Iterator[Path]:
+    """A hidden folder beside `out`, on the same file system, gone afterwards. Turns OSError into OutputError."""
+    folder = None
+    try:
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+        yield folder
+    except OSError as error:
+        missing = isinstance(error, FileNotFoundError) and not out.parent.is_dir()
+        why = f"the folder {out.parent} does not exist" if missing else error.strerror or str(error)
+        raise OutputError(f"{out}: cannot be written: {why}; choose another output") from error
+    finally:
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _verify(file: Path, original: Path) -> None:
+    """The result must pass the checker, unless the original does not either, and load in its runtime."""
+    reason = _complaint(file)
+    if reason and not _complaint(original):
+        raise EditError(f"{original}: the edited model is not valid ONNX, so nothing is written: {reason}")
+    try:
+        make_session(file, OpenOptions(threads=1, optimise=False))
+    except RuntimeCrash as error:
+        reason = str(error).replace(str(file), file.name)
+        raise EditError(f"{original}: the edited model does not load, so nothing is written: {reason}") from error
+
+
+def _complaint(file: Path) -> str:
+    """What the checker has against a model, or ""."""
+    try:
+        onnx.checker.check_model(str(file))
+    except onnx.checker.ValidationError as error:
+        return " ".join(str(error).split())[:600]
+    return ""

@@ -1,0 +1,1 @@
+"""TensorFlow SavedModels and frozen graphs."""

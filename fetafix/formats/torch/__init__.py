@@ -1,0 +1,1 @@
+"""PyTorch files: TorchScript, exported programs, pickled modules, state dicts."""
