@@ -1,6 +1,6 @@
 """A TFLite file as records: subgraphs, tensors, operators, where the buffers lie. No runtime is needed to read it.
 
-Every index and offset is checked (`tflite_flatbuffer`): what `read` returns can be trusted not to point anywhere else
+Every index and offset is checked (`flatbuffer`): what `read` returns can be trusted not to point anywhere else
 than into the file. Field numbers are those of TensorFlow's schema.fbs, version 3.
 """
 

@@ -2,7 +2,7 @@
 
 The unpickler makes *inert* objects only: plain containers, tensors, and `Record`s that note which class the file
 names and which state it would have had. Nothing named in the file is imported, called or instantiated here.
-`torch_build` then examines the records and builds real modules from those that consist of allowed parts.
+`build` then examines the records and builds real modules from those that consist of allowed parts.
 """
 
 from __future__ import annotations
