@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from fetafix.convert import places
-from fetafix.convert.kinds import kind_of
 from fetafix.errors import EditError, FetafixError
 from fetafix.formats import sha256
 from fetafix.formats.base import OpenOptions
@@ -45,11 +44,11 @@ def offer(session: Session, lifted: Path, trial: Trial, out: Path, write: bool, 
     Without `write` nothing is left behind. Files that are there already stay as they are. An ONNX target is its own
     view: there is nothing to offer beside it.
     """
-    target = session.paths[1]
+    target = session.target_info
     made = _Offering(session, lifted, trial, write, Offered())
-    if kind_of(target) == "onnx":
+    if target.format == "onnx":
         return made.found
-    stem = out.name if target.is_dir() else out.stem
+    stem = out.name if session.paths[1].is_dir() else out.stem
     if made.view(out.with_name(f"{stem}.onnx")):
         made.conversion(out.with_name(f"{stem}.reconverted{suffix(target)}"))
     for model in made.found.models:

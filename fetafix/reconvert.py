@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 
 from fetafix.convert.attempt import Attempts
-from fetafix.convert.kinds import SUFFIXES, Target, kind_of
+from fetafix.convert.kinds import SUFFIXES, Target, kind_of_format
 from fetafix.convert.report import StepReport
 from fetafix.convert.routes import Route, plan
 from fetafix.convert.samples import Files
-from fetafix.errors import FetafixError, UsageError
+from fetafix.errors import FetafixError
 from fetafix.judging import Judgement
 from fetafix.parallel import ModelProcess
 from fetafix.repair import better
@@ -54,10 +54,10 @@ class Outcome:
     why: str = ""
 
 
-def suffix(target: Path) -> str:
+def suffix(target: ModelInfo) -> str:
     """What a re-conversion of this target's name ends with; that of the format for a state dict, else the target's."""
-    kind = kind_of(target)
-    return SUFFIXES["torchscript"] if kind == "state_dict" else target.suffix or SUFFIXES[kind]
+    kind = kind_of_format(target.path, target.format)
+    return SUFFIXES["torchscript"] if kind == "state_dict" else Path(target.path).suffix or SUFFIXES[kind]
 
 
 def reconvert(session: Session, repaired: Path, folder: Path, preprocess: Any = None) -> Outcome:
@@ -66,10 +66,7 @@ def reconvert(session: Session, repaired: Path, folder: Path, preprocess: Any = 
     folder: where to work; what is made stays there. preprocess: of the repaired model's inputs, where that changed.
     What a converter or its model does raises nothing.
     """
-    try:
-        target = _target(session)
-    except UsageError as error:
-        return Outcome(session.target_info.format, why=str(error))
+    target = _target(session)
     routes = [_as_they_are(r) for r in plan("onnx", target)]
     usable = [r for r in routes if not _missing(r)]
     if not usable:
@@ -96,7 +93,7 @@ def _nothing(failures: Sequence[str]) -> str:
 
 def _target(session: Session) -> Target:
     """The target's own format and precision. A bare state dict has no code of its own: TorchScript carries it along."""
-    kind = kind_of(session.paths[1])
+    kind = kind_of_format(session.paths[1], session.target_info.format)
     if kind == "state_dict":
         return Target("torchscript")
     return Target(kind, _precision(session.target_info) if kind == "tflite" else "")

@@ -70,7 +70,11 @@ def _check_precision(kind: str, precision: str, quantise: str) -> None:
 
 def kind_of(source: str | Path) -> str:
     """The kind of a model file, by its content. Raises UnreadableModel; UsageError where no converter reads it."""
-    name = recognise(source)
+    return kind_of_format(source, recognise(source))
+
+
+def kind_of_format(source: str | Path, name: str) -> str:
+    """The kind of a model whose format is known. Raises UsageError where no converter reads it."""
     if name not in _BY_FORMAT:
         raise UsageError(f"{source}: no converter reads the format {name!r}; known: {', '.join(_BY_FORMAT)}")
     return _BY_FORMAT[name]

@@ -1,4 +1,4 @@
-"""A network whose activation (Softplus) no operator of TFLite's computes, and the file that a converter left without."""
+"""A network with an activation that TFLite has no operator for, and the file that a converter left without it."""
 
 from __future__ import annotations
 
