@@ -13,7 +13,7 @@ from fetafix.judge.binding import Bindings
 from fetafix.judge.comparison import Comparison, agreement
 from fetafix.judge.heads import Head
 from fetafix.judge.metrics import Errors
-from fetafix.judge.noise import Tolerance, tolerance
+from fetafix.judge.noise import Tolerance, softmax_gain, tolerance
 from fetafix.judge.statistics import Stopping
 from fetafix.judge.verdict import Facts, Gate, Ruling, rule
 from fetafix.options import Options
@@ -84,11 +84,12 @@ class Judge:
         found = {}
         for b in bindings.outputs:
             user = given.get(b.source, given.get(b.target))
-            sums, dtype = total.errors.get(b.source, Errors()), self.probe.base[b.source].dtype
-            floor, step = self.probe.noise.floor(b.source), steps.get(b.source, 0.0)
+            sums, base = total.errors.get(b.source, Errors()), self.probe.base[b.source]
+            floor, step, gain = self.probe.noise.floor(b.source), steps.get(b.source, 0.0), softmax_gain(base)
             found[b.source] = (
-                _given(user) if user is not None else tolerance(floor, dtype, sums.scale, eps, step, sums.rms)
-            )
+                _given(user) if user is not None
+                else tolerance(floor, base.dtype, sums.scale, eps, step, sums.rms, gain)
+            )  # fmt: skip
         return found
 
     def steps(self, opponent: Opponent) -> dict[str, float]:

@@ -11,8 +11,9 @@ instead of in a batch ("batch"), without graph optimisation and with one thread 
 k · eps, eps that of the coarsest float in the model's arithmetic (its weights', its output's), stands for what another
 implementation of the same arithmetic may do and the source cannot show on its own (other summation orders, Winograd,
 fused multiply-add, approximated exp): k = 128 for 32 and 64 bit (1.5e-5 for float32), 8 for 16 bit floats (8e-3 for
-float16). Float64 counts as float32, since some runtimes compute so. Outputs of 8 and 16 bit integers may differ by one
-code, other integers and truth values not at all.
+float16); for probabilities times what a softmax makes of an error in its scores (`softmax_gain`), so that they are
+judged as those would be. Float64 counts as float32, since some runtimes compute so. Outputs of 8 and 16 bit integers
+may differ by one code, other integers and truth values not at all.
 
 Outputs that stand for codes (`step`: what one is worth) may differ by one code, in relative L2 by one in every value.
 Their noise comes in codes as well, and is not small against them: kernels that round a few hidden values otherwise move
@@ -159,13 +160,30 @@ def _scale(value: Array) -> float:
     return float(numbers[np.isfinite(numbers)].max(initial=0.0))
 
 
+def softmax_gain(output: Array) -> float:
+    """How much larger an error is relative to probabilities than to the scores z that a softmax made them of.
+
+    dp = p · (dz − Σ p dz), so an error of k · eps · max|z| in the scores is one of k · eps · max|z| · p in p. Scores
+    are known up to a constant, z = log p; so max|z| is the largest distance of log p from its mean over a row. 1 for
+    outputs that are no probabilities, whose rows (last axis) do not sum to 1; never below 1.
+    """
+    if output.dtype.kind != "f" or output.ndim < 2 or output.shape[-1] < 2:
+        return 1.0
+    rows = np.asarray(output, np.float64).reshape(-1, output.shape[-1])
+    if not (rows >= 0).all() or not np.allclose(rows.sum(1), 1.0, atol=1e-3):
+        return 1.0
+    scores = np.log(np.maximum(rows, np.finfo(np.float32).tiny))
+    return max(1.0, float(np.abs(scores - scores.mean(1, keepdims=True)).max()))
+
+
 def tolerance(
-    floor: Floor, dtype: np.dtype[Any], scale: float, eps: float = EPS, step: float = 0.0, rms: float = 0.0
+    floor: Floor, dtype: np.dtype[Any], scale: float, eps: float = EPS, step: float = 0.0, rms: float = 0.0,
+    gain: float = 1.0,
 ) -> Tolerance:
     """The tolerance of an output of some dtype whose largest absolute value is `scale`.
 
     eps: that of the model's arithmetic. step: what one code is worth, 0 for outputs that hold no codes. rms: root mean
-    square of the output, which turns a step into a relative L2.
+    square of the output, which turns a step into a relative L2. gain: `softmax_gain` of the output.
     """
     kind, bits = dtype.kind, dtype.itemsize * 8
     if kind in "iu":
@@ -174,7 +192,7 @@ def tolerance(
         return Tolerance(0.0)
     own = 2.0**-7 if kind == "V" else float(np.finfo(dtype).eps)
     coarsest = max(eps, own, EPS)
-    least = (128.0 if coarsest <= EPS else 8.0) * coarsest
+    least = (128.0 if coarsest <= EPS else 8.0) * coarsest * gain
     safety = SAFETY_OF_CODES if step else SAFETY
     relative = one_code(step) / rms if step and rms else 0.0
     return Tolerance(

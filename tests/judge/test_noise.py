@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fetafix.judge.noise import EPS, Floor, Noise, measure, one_ulp, tolerance
+from fetafix.judge.noise import EPS, Floor, Noise, measure, one_ulp, softmax_gain, tolerance
 
 RNG = np.random.default_rng(0)
 Y = RNG.normal(size=(4, 10)).astype(np.float32)
@@ -107,3 +107,30 @@ def test_tolerance_lets_half_precision_inside_count() -> None:
 def test_tolerance_still_sees_weights_rounded_to_half_floats() -> None:
     """The smallest fault of the catalogue that must be seen, wb-precision in float16, moves outputs by 1.7e-4."""
     assert (tolerance(Floor(1e-6, 1e-6), F32, 1.0).rel_l2 or 0) < 1e-4
+
+
+@given(st.integers(0, 200), st.floats(0.1, 12.0))
+def test_probabilities_are_judged_as_their_scores_would_be(seed: int, spread: float) -> None:
+    rng = np.random.default_rng(seed)
+    scores = spread * rng.normal(size=(4, 50))
+    scores -= scores.mean(1, keepdims=True)
+    error = 100 * np.finfo(np.float32).eps * np.abs(scores).max()
+    moved = scores + error * rng.uniform(-1, 1, scores.shape)
+
+    def softmax(z: np.ndarray) -> np.ndarray:
+        e = np.exp(z - z.max(1, keepdims=True))
+        return (e / e.sum(1, keepdims=True)).astype(np.float32)
+
+    a, b = softmax(scores), softmax(moved)
+    allowed = tolerance(Floor(), a.dtype, float(a.max()), gain=softmax_gain(a)).max_abs
+    assert allowed is not None
+    assert np.abs(a - b).max() <= 2 * allowed
+    assert allowed <= 2 * 128 * np.finfo(np.float32).eps * max(1.0, np.abs(scores).max()) * a.max()
+
+
+def test_what_is_no_probability_has_no_gain() -> None:
+    values = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    assert softmax_gain(values) == softmax_gain(np.abs(values)) == 1.0
+    assert softmax_gain(np.full((3, 4), 0.25, np.float32)) == 1.0
+    assert softmax_gain(np.array([[1.0, 0.0]], np.float32)) > 10
+    assert softmax_gain(np.eye(3, dtype=np.int64)) == 1.0
