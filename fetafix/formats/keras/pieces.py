@@ -12,7 +12,9 @@ import numpy as np
 
 from fetafix.errors import FetafixError
 from fetafix.formats.base import Unsupported
-from fetafix.formats.keras.layers import CONVERT, Laid, Maker
+from fetafix.formats.keras.laid import Laid
+from fetafix.formats.keras.layers import CONVERT
+from fetafix.formats.keras.maker import Maker
 from fetafix.graph.evaluate import Evaluator
 from fetafix.ir import Array, Graph
 

@@ -16,7 +16,7 @@ import numpy as np
 from fetafix.formats.base import Unsupported
 from fetafix.formats.keras.graph import Call, Flat
 from fetafix.formats.keras.host import Held, Kept, Plan, Spliced
-from fetafix.formats.keras.layers import Laid
+from fetafix.formats.keras.laid import Laid
 from fetafix.formats.keras.lift import Places
 from fetafix.formats.keras.parameters import Delta, weights_of
 
