@@ -24,6 +24,7 @@ from fetafix.graph.proto import load_graph
 from fetafix.graph.segment import relative_error
 from fetafix.inputs.synthetic import SyntheticSource
 from fetafix.ir import Array, Graph
+from fetafix.outputs import inside, writable
 from fetafix.parallel import ModelProcess
 
 _TRIES = 24
@@ -48,10 +49,7 @@ def inject(model: str | Path, code: str, seed: int, out: str | Path, options: Op
     express it, OutputError where `out` exists or cannot be written, ModelError where the model cannot be opened.
     """
     out, fault = Path(out), get(code)
-    if out.exists():
-        raise OutputError(f"{out} exists already; inject writes new files only")
-    if not out.absolute().parent.is_dir():
-        raise OutputError(f"{out} cannot be written: there is no folder {out.parent}")
+    _check(Path(model), out)
     with ModelProcess(model, options) as process, tempfile.TemporaryDirectory(prefix="fetafix-") as folder:
         feeds = SyntheticSource(seed).feeds(range(1), process.info().inputs).feed(0)
         lifted = process.lift(Path(folder), feeds)
@@ -60,6 +58,15 @@ def inject(model: str | Path, code: str, seed: int, out: str | Path, options: Op
         edits, error = _find(fault, graph, feeds, seed, evaluator)
         _write(process, fault, edits, out, lifted.path)
     return Injected(fault.code, seed, out, tuple(e.describe() for e in edits), error)
+
+
+def _check(model: Path, out: Path) -> None:
+    """Raise OutputError where the copy could not be written, or would be written over or into anything."""
+    if out.exists() or out.is_symlink():
+        raise OutputError(f"{out} exists already; inject writes new files only")
+    if inside(out, model):
+        raise OutputError(f"{out} lies in the model {model}, which is never changed; name a place outside")
+    writable(out)
 
 
 def _measured(graph: Graph, feeds: Mapping[str, Array], evaluator: Evaluator) -> Graph:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from fetafix.options import Options, RepairOptions
 
 Paths = Mapping[str, str | Path | None]
+_MODELS = ("source", "target")
 
 
 def default_output(target: str | Path) -> Path:
@@ -43,7 +44,16 @@ def keep_apart(results: Paths, read: Paths) -> None:
             what = "is the data" if other == "data" else f"is the {other}"
             raise OutputError(f"the {role} cannot be written to {path}: that {what}; originals are never changed, "
                               "so name a file of its own")
+        folder = next((p for r, p in taken.items() if r in _MODELS and inside(path, p)), None)
+        if folder is not None:
+            raise OutputError(f"the {role} cannot be written to {path}: that lies in the model {folder}, and originals "
+                              "are never changed; name a place outside")
         taken[role] = Path(path)
+
+
+def inside(path: str | Path, model: str | Path) -> bool:
+    """Whether a path lies within a model that is a folder."""
+    return Path(model).is_dir() and Path(model).resolve() in Path(path).resolve().parents
 
 
 def writable(path: str | Path) -> None:

@@ -14,11 +14,16 @@ from fetafix.cli import options
 @click.option("--fault", required=True, metavar="CODE", help="Which fault; `fetafix faults` lists them.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="S",
               help="What chooses the place and values.")
-@click.option("-o", "--output", "out", required=True, type=click.Path(), metavar="FILE", help="The new file.")
+@click.option("-o", "--output", "out", required=True, type=click.Path(), metavar="FILE",
+              help="The new file; of a SavedModel the new folder.")
 @click.option("--trust", is_flag=True, help="Run code from the model file. Only for files that you trust.")
 @click.option("--arch", metavar="MODULE:FACTORY", help="What builds the module that a bare state dict belongs to.")
+@click.option("--signature", metavar="NAME",
+              help="Which signature of a SavedModel or a TFLite file (default: the only one).")
 @click.option("-v", "--verbose", is_flag=True, is_eager=True, callback=options.remember, help="Tracebacks of errors.")
-def inject(model: str, fault: str, seed: int, out: str, trust: bool, arch: str | None, **_: Any) -> None:
+def inject(
+    model: str, fault: str, seed: int, out: str, trust: bool, arch: str | None, signature: str | None, **_: Any
+) -> None:
     """Put the fault CODE into a copy of MODEL, written to a new file in the model's own format.
 
     The same seed makes the same fault. A fault that would change no answer is refused (exit 1).
@@ -27,7 +32,7 @@ def inject(model: str, fault: str, seed: int, out: str, trust: bool, arch: str |
     from fetafix.inject import inject as put
     from fetafix.render.style import number
 
-    done = put(model, fault, seed, out, OpenOptions(trust=trust, arch=arch))
+    done = put(model, fault, seed, out, OpenOptions(trust=trust, arch=arch, signature=signature))
     click.echo(f"{done.path}: {done.code}, seed {done.seed}")
     for change in done.changes:
         click.echo(f"  {change}")

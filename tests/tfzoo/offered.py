@@ -17,7 +17,7 @@ SIDE = 12
 
 
 def make(folder: Path) -> None:
-    """source.onnx, {right,wrong}.tflite, wrong/ (SavedModel) and x.npy, (24, 12, 12, 3) float32."""
+    """source.onnx, right.{tflite,keras,h5,pb}, right/ (SavedModel), wrong.tflite; x.npy, (24, 12, 12, 3) float32."""
     keras.utils.set_random_seed(0)
     right, wrong = network("softplus"), network("linear")
     right.set_weights([4 * w if w.ndim == 4 else w for w in right.get_weights()])
@@ -27,8 +27,10 @@ def make(folder: Path) -> None:
     for name, model in (("right", right), ("wrong", wrong)):
         converter = tf.lite.TFLiteConverter.from_keras_model(model)
         (folder / f"{name}.tflite").write_bytes(converter.convert())
-    wrong.export(folder / "wrong", verbose=False)
+    right.export(folder / "right", verbose=False)
     right.save(folder / "right.keras")
+    right.save(folder / "right.h5")
+    (folder / "right.pb").write_bytes(_frozen(right))
     (folder / "view").mkdir()
     lifted = open_model(folder / "right.keras").lift(folder / "view", {"image": x[:2]})
     shutil.copyfile(lifted.path, folder / "source.onnx")
@@ -42,3 +44,12 @@ def network(activation: str) -> Any:
     x = layers.Conv2D(8, 3, padding="same", activation="relu", name="second")(x)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(entry, layers.Dense(6, name="scores")(x))
+
+
+def _frozen(model: Any) -> bytes:
+    """A GraphDef with the weights as constants."""
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    function = tf.function(model).get_concrete_function(tf.TensorSpec((None, SIDE, SIDE, 3), tf.float32, name="image"))
+    made: bytes = convert_variables_to_constants_v2(function).graph.as_graph_def().SerializeToString()
+    return made
