@@ -276,7 +276,13 @@ class _Builder:
         return self.layers.Permute(order[1:])(x) if order[0] == 0 else self.ops.transpose(x, order)
 
     def _squeeze(self, x: Any, k: Mapping[str, Any]) -> Any:
-        return self.ops.squeeze(x, axis=k.get("axis"))
+        axes = k.get("axis")
+        rest = list(x.shape[1:])
+        for axis in sorted({int(a) % len(x.shape) for a in ([axes] if isinstance(axes, int) else axes or [0])})[::-1]:
+            if axis == 0 or None in rest:
+                return self.ops.squeeze(x, axis=axes)
+            del rest[axis - 1]
+        return self.layers.Reshape(rest)(x)  # a layer, which HDF5 files can name
 
     def _expand_dims(self, x: Any, k: Mapping[str, Any]) -> Any:
         return self.ops.expand_dims(x, k["axis"])

@@ -73,8 +73,9 @@ def _layers(w: dict[str, Any]) -> list[dict[str, Any]]:
         op("crop", "compat.v1.pad", "late", paddings=[[0, 0], [0, 1], [0, 0], [0, 0]], mode="CONSTANT"),
         op("pool", "compat.v1.nn.avg_pool", "crop", ksize=[1, 2, 2, 1], strides=[1, 1, 1, 1], padding="SAME"),
         op("both", "concat", ["pool", "depth"], axis=3),
-        op("mean", "math.reduce_mean", "both", axis=[1, 2], keepdims=False),
-        op("dense", "linalg.matmul", "mean", b=w["dense"]),
+        op("mean", "math.reduce_mean", "both", axis=[1, 2], keepdims=True),
+        op("flat", "compat.v1.squeeze", "mean", axis=[1, 2]),
+        op("dense", "linalg.matmul", "flat", b=w["dense"]),
         op("once", "math.multiply", 1.0, y=["dense", 0, 0]),
         op("end", "__operators__.add", "once", y=w["end"]),
     ]
