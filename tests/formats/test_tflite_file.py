@@ -15,6 +15,7 @@ from fetafix.errors import UnreadableModel
 from fetafix.formats.tflite import copy as tflite_copy
 from fetafix.formats.tflite import file as tflite_file
 from fetafix.formats.tflite import model as tflite
+from fetafix.formats.tflite import records
 from fetafix.formats.tflite.file import parse, read
 from tests.formats.tflite_variants import with_weights_apart
 
@@ -135,7 +136,7 @@ def test_a_constant_of_another_size_than_its_shape(folder: Path) -> None:
 
 def test_four_bit_codes_are_unpacked() -> None:
     packed = np.array([0x21, 0xF8, 0x07], np.uint8).view(np.int8)
-    assert tflite_file._unpacked(packed, 5).tolist() == [1, 2, -8, -1, 7]
+    assert records._unpacked(packed, 5).tolist() == [1, 2, -8, -1, 7]
 
 
 def test_vectors_that_share_bytes_do_not_multiply() -> None:

@@ -6,17 +6,19 @@ resizing) stand Transposes, which its optimizer merges with those around them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from fetafix.formats.attempts import compare
 from fetafix.formats.base import Unsupported
-from fetafix.formats.tensorflow import emit_layers as tf_emit_layers
-from fetafix.formats.tensorflow.emit_layers import UNARY, VARIADIC, Call
+from fetafix.formats.tensorflow import pointwise, shapes, windows
+from fetafix.formats.tensorflow.call import Call, Handler
 from fetafix.graph.evaluate import Evaluator
 from fetafix.ir import Array, Graph, Node
+
+_HANDLERS: Mapping[str, Handler] = {**windows.HANDLERS, **shapes.HANDLERS, **pointwise.HANDLERS}
 
 
 def convert(fragment: Graph, feeds: Mapping[str, Array]) -> tuple[Any, list[str], str]:
@@ -55,18 +57,10 @@ def _emit(tf: Any, node: Node, fragment: Graph, values: dict[str, Any]) -> None:
         return fragment.constant(node, slot)
 
     inputs = [_value(tf, name, fragment, values) for name in node.inputs]
-    call = Call(tf, node, inputs, constant)
-    emit: Callable[[Call], Any] | None = tf_emit_layers.EMITTERS.get(node.op)
-    if node.op in UNARY:
-        made = getattr(tf.math, UNARY[node.op])(inputs[0])
-    elif node.op in VARIADIC:
-        made = inputs[0]
-        for other in inputs[1:]:
-            made = getattr(tf.math, VARIADIC[node.op])(made, other)
-    elif emit is not None:
-        made = emit(call)
-    else:
+    handler = _HANDLERS.get(node.op)
+    if handler is None:
         raise Unsupported(f"{node.label}: {node.op} has no counterpart in TensorFlow here")
+    made = handler(Call(tf, node, inputs, constant))
     for name, value in zip(node.outputs, made if isinstance(made, list | tuple) else [made], strict=False):
         values[name] = value
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fetafix.formats.tflite.file import Quantisation, Tensor
+from fetafix.formats.tflite.records import Quantisation, Tensor
 from fetafix.ir import Array
 
 INTEGERS = ("int8", "uint8", "int16")

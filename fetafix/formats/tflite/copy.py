@@ -1,6 +1,6 @@
 """Copies of a TFLite file with another arrangement and the same computation, for tools that need one.
 
-Made with the schema's own classes from a file whose structure `tflite_file` has checked.
+Made with the schema's own classes from a file whose structure `file` has checked.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from copy import copy
 from typing import Any
 
 from fetafix.errors import LiftError
-from fetafix.formats.tflite.file import SubGraph, TfliteFile
 from fetafix.formats.tflite.names import schema
 from fetafix.formats.tflite.ports import Ports
+from fetafix.formats.tflite.records import SubGraph, TfliteFile
 
 _CALLS = ("thenSubgraphIndex", "elseSubgraphIndex", "condSubgraphIndex", "bodySubgraphIndex", "subgraph",
           "initSubgraphIndex", "entrySubgraphIndex")  # fmt: skip

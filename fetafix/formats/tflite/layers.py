@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fetafix.formats.tflite import names as tflite_names
-from fetafix.formats.tflite.file import SubGraph
+from fetafix.formats.tflite.records import SubGraph
 
 _SUFFIX = re.compile(r"(:\d+|__\d+|_(?:de|pre)quant|_quantize|_codes|_relu|_[A-Z][A-Za-z]+)$")
 _TAIL = {"Add", "Relu", "Clip", "Min", "Max", "Tanh", "Sign"}

@@ -22,8 +22,9 @@ from fetafix.formats.tensorflow import lift as tf_lift
 from fetafix.formats.tflite import copy as tflite_copy
 from fetafix.formats.tflite import layers as tflite_layers
 from fetafix.formats.tflite import quantised_view as tflite_quantised_view
-from fetafix.formats.tflite.file import TfliteFile, read
+from fetafix.formats.tflite.file import read
 from fetafix.formats.tflite.ports import Ports, ports
+from fetafix.formats.tflite.records import TfliteFile
 from fetafix.formats.tflite.runtime import VARIABLES
 from fetafix.ir import Array
 

@@ -21,6 +21,7 @@ from fetafix.formats.tflite import codes as tflite_codes
 from fetafix.formats.tflite import file as tflite_file
 from fetafix.formats.tflite import ports as tflite_ports
 from fetafix.formats.tflite import runtime as tflite_runtime
+from fetafix.formats.tflite.records import TfliteFile
 from fetafix.ir import Array
 from fetafix.report import ModelInfo, TensorInfo
 
@@ -57,7 +58,7 @@ class TfliteModel:
 
     preferred_batch_bytes = 1 << 21
 
-    def __init__(self, file: tflite_file.TfliteFile, options: OpenOptions) -> None:
+    def __init__(self, file: TfliteFile, options: OpenOptions) -> None:
         self.file, self._options = file, options
         self._ports = tflite_ports.ports(file, options.signature)
         self._settings = tflite_runtime.Settings.of(options)

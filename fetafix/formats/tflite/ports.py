@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from fetafix.errors import UnreadableModel, UsageError
 from fetafix.formats.tflite import codes as tflite_codes
-from fetafix.formats.tflite.file import Quantisation, Signature, SubGraph, Tensor, TfliteFile
+from fetafix.formats.tflite.records import Quantisation, Signature, SubGraph, Tensor, TfliteFile
 from fetafix.report import TensorInfo
 
 _NO_NUMBERS = ("string", "resource", "variant")

@@ -20,8 +20,8 @@ from fetafix.errors import RuntimeCrash, UnreadableModel, UntrustedModel, UsageE
 from fetafix.formats.base import OpenOptions
 from fetafix.formats.onnx import cast as onnx_cast
 from fetafix.formats.tflite import codes as tflite_codes
-from fetafix.formats.tflite.file import TfliteFile
 from fetafix.formats.tflite.ports import Port, Ports
+from fetafix.formats.tflite.records import TfliteFile
 from fetafix.ir import Array
 
 VARIABLES = ("VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE")

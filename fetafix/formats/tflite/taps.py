@@ -17,8 +17,9 @@ from fetafix.formats.base import Tap, Taps
 from fetafix.formats.tflite import codes as tflite_codes
 from fetafix.formats.tflite import copy as tflite_copy
 from fetafix.formats.tflite import names as tflite_names
-from fetafix.formats.tflite.file import Operator, Tensor, TfliteFile, parse
+from fetafix.formats.tflite.file import parse
 from fetafix.formats.tflite.ports import Port, Ports
+from fetafix.formats.tflite.records import Operator, Tensor, TfliteFile
 from fetafix.formats.tflite.runtime import Runner, Settings
 from fetafix.ir import Array
 
