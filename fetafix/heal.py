@@ -1,12 +1,13 @@
 """Diagnose a guilty site and find the smallest edit that heals it, by trial on the site alone.
 
 Every fault type looks at the site; the edits it proposes are tried in ONNX Runtime in milliseconds. Where no single
-proposal heals, the best ones are combined (faults that share a segment), a few steps deep. All loops are bounded.
+proposal heals, the best ones are combined (faults that share a segment), a few steps deep. All loops are bounded, and
+so are the nodes that trials compute: a guilty region of a hundred nodes gets fewer trials than one of five.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -21,6 +22,7 @@ _PROPOSALS = 12
 _DEPTH = 3
 _BEAM = 3
 _COST_STEP = 1.5
+_WORK, _FEWEST = 3000, 48  # nodes computed by the trials of one search; trials in any case
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -100,13 +102,18 @@ def _partial(tried: Sequence[Remedy]) -> Remedy | None:
 
 
 def _singles(site: Site, claims: Sequence[tuple[FaultType, Suspicion]]) -> list[Remedy]:
-    tried = []
-    for fault, suspicion in claims:
-        for group in islice(_proposals(fault, site, suspicion), _PROPOSALS):
-            remedy = _try(site, (), suspicion, tuple(group))
-            if remedy is not None:
-                tried.append(remedy)
-    return tried
+    trials = (
+        (suspicion, tuple(group))
+        for fault, suspicion in claims
+        for group in islice(_proposals(fault, site, suspicion), _PROPOSALS)
+    )
+    made = (_try(site, (), suspicion, group) for suspicion, group in islice(trials, _affordable(site)))
+    return [remedy for remedy in made if remedy is not None]
+
+
+def _affordable(site: Site) -> int:
+    """How many trials a search on a site may make."""
+    return max(_FEWEST, _WORK // max(len(site.target.nodes), 1))
 
 
 def _proposals(fault: FaultType, site: Site, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
@@ -152,22 +159,31 @@ def _combine(site: Segment, catalogue: Sequence[FaultType], singles: Sequence[Re
     """Faults that share a segment: take a step that helps, look again, take the next."""
     tried: list[Remedy] = []
     beam = _best(singles)
+    left = _affordable(site)
     for _ in range(_DEPTH - 1):
         grown: list[Remedy] = []
-        for remedy in beam:
-            changed = site.after(remedy.edits)
-            for fault, suspicion in suspicions(changed, catalogue)[:_PROPOSALS]:
-                if fault.code == UNEXPLAINED:
-                    continue
-                for group in islice(_proposals(fault, changed, suspicion), 4):
-                    further = _try(site, remedy.steps, suspicion, tuple(group))
-                    if further is not None:
-                        grown.append(further)
+        for remedy, suspicion, group in islice(_further(site, beam, catalogue), left):
+            left -= 1
+            further = _try(site, remedy.steps, suspicion, group)
+            if further is not None:
+                grown.append(further)
         tried += grown
         if not grown or any(r.healed for r in grown):
             break
         beam = _best(grown)
     return tried
+
+
+def _further(
+    site: Segment, beam: Sequence[Remedy], catalogue: Sequence[FaultType]
+) -> Iterator[tuple[Remedy, Suspicion, tuple[Edit, ...]]]:
+    """What could follow on the remedies so far."""
+    for remedy in beam:
+        changed = site.after(remedy.edits)
+        for fault, suspicion in suspicions(changed, catalogue)[:_PROPOSALS]:
+            if fault.code != UNEXPLAINED:
+                for group in islice(_proposals(fault, changed, suspicion), 4):
+                    yield remedy, suspicion, tuple(group)
 
 
 def _best(remedies: Sequence[Remedy]) -> list[Remedy]:

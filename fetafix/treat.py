@@ -63,6 +63,7 @@ def treat(
     """Heal every guilty segment of a canonical target graph. `align` aligns a version of it with the source."""
     steps: list[Step] = []
     first: tuple[Rounded, ...] = ()
+    hopeless: dict[tuple[object, ...], Segment] = {}
     for number in range(_ROUNDS):
         alignment = align(target)
         remaining = alignment.segments()
@@ -74,7 +75,9 @@ def treat(
             return Treatment((), target, tuple(remaining), _UNRELATED, True, first, last)
         if not remaining:
             return Treatment(tuple(steps), target, (), "every segment agrees with the source", False, first, last)
-        made = _round(remaining, target, catalogue, number)
+        made = _round([s for s in remaining if _identity(s) not in hopeless], target, catalogue, number)
+        sites = [s.diagnosis.site for s in made[0] if s.remedy is None]
+        hopeless.update({_identity(s): s for s in sites if isinstance(s, Segment)})
         steps += made[0]
         if number == 0 and _copied(made[0], target):
             return Treatment(tuple(steps), target, tuple(remaining), _UNRELATED, True, first, last)
@@ -106,6 +109,12 @@ def _round(
             edits = ()  # it clashes with an edit made in this round; the next round looks again
         steps.append(Step(diagnosis, edits, number))
     return steps, target
+
+
+def _identity(segment: Segment) -> tuple[object, ...]:
+    """What tells whether a segment was diagnosed before: its nodes, constants and anchors. It must be kept alive."""
+    piece = segment.target
+    return (segment.goal, segment.anchors, *(id(n) for n in piece.nodes), *(id(v) for v in piece.initializers.values()))
 
 
 def _with_shapes(graph: Graph, aligned: Graph) -> Graph:

@@ -80,6 +80,8 @@ def _assign(node: Node, graph: Graph, name: str, value: Any) -> list[Edit] | Non
     opset, key = version(graph, node), node.key
     if node.op == "Relu" or name in ("flattened", "shape"):
         return None
+    if value is None and (name == "axes" or node.op == "Pad"):  # twins of one family, of which only one has axes
+        return None
     if node.op == "Clip" and name in ("min", "max"):
         return _assign_bound(node, graph, name, value)
     if node.op == "Pad" and name in ("pads", "value") and opset >= 11:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import permutations
 
 import numpy as np
@@ -66,8 +67,13 @@ def relate(source: Array, layout: Layout, shape: tuple[int, ...]) -> Array:
     return np.ascontiguousarray(moved).reshape(shape)
 
 
-def layouts(source: tuple[int, ...], target: tuple[int, ...]) -> Iterator[Layout]:
+@lru_cache(maxsize=4096)
+def layouts(source: tuple[int, ...], target: tuple[int, ...]) -> tuple[Layout, ...]:
     """The layouts by which a target tensor of one shape may hold a source tensor of another, likely ones first."""
+    return tuple(_layouts(source, target))
+
+
+def _layouts(source: tuple[int, ...], target: tuple[int, ...]) -> Iterator[Layout]:
     if int(np.prod(source)) != int(np.prod(target)):
         return
     if source == target:

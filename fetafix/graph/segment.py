@@ -17,6 +17,8 @@ from fetafix.edits import Edit, apply
 from fetafix.errors import FetafixError
 from fetafix.ir import Array, Graph, Node, Value
 
+_NEVER = 0.5  # no rounding explains a larger relative L2 error
+
 
 @dataclass(frozen=True, slots=True)
 class Layout:
@@ -103,7 +105,7 @@ class Segment:
         except FetafixError as error:
             return replace(self, actual=None, error=float("inf"), failure=str(error))
         found = relative_error(value, self.expected)
-        noise = self._rounding(piece)
+        noise = self._rounding(piece, found)
         return replace(self, target=piece, full=full, actual=value, error=found, failure="", tolerance=noise)
 
     def _cut(self, graph: Graph) -> Graph:
@@ -121,12 +123,16 @@ class Segment:
         except FetafixError as error:
             return replace(self, target=piece, full=graph, actual=None, error=float("inf"), failure=str(error))
         found = relative_error(value, self.expected)
-        noise = self._rounding(piece)
+        noise = self._rounding(piece, found)
         return replace(self, target=piece, full=graph, actual=value, error=found, failure="", tolerance=noise)
 
-    def _rounding(self, piece: Graph) -> float:
-        """The tolerance for another version of the segment: what rounding there explains."""
-        return self.tolerance if self.allowed is None else self.allowed(piece, self.feeds)
+    def _rounding(self, piece: Graph, error: float) -> float:
+        """The tolerance for another version of the segment: what rounding there explains.
+
+        It takes a run with every number rounded otherwise, which is spared where no tolerance would be enough.
+        """
+        hopeless = error > max(self.tolerance, _NEVER)
+        return self.tolerance if self.allowed is None or hopeless else self.allowed(piece, self.feeds)
 
     def healed(self, error: float) -> bool:
         """Whether an error is within the segment's own noise."""

@@ -6,6 +6,9 @@ takes the source's value from then on. A tensor without a twin is *open*: inside
 normal, and the region closes again by itself. Where it does not close, a pair (target tensor, source tensor) is
 supposed to be twins, and the supposition stands only if what the target computes behind it equals the source again. The
 region before such a pair introduces error: it is guilty. Nothing depends on names.
+
+Networks that have nothing in common refute every supposition. So the nodes computed in vain are counted, and where they
+are too many, only what needs no proof is supposed: bound outputs, and pairs that structure gives.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ _PATIENCE = 24
 _ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})  # they come in pairs behind every operator
 _LOOKAHEAD = 30
 _TELLING_FAILURES = 3
+_WORK, _LEAST_WORK = 20, 600  # nodes computed in vain, per node of the target: sound suppositions take a fraction of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +73,7 @@ class Walk:
         self.evidence = Evidence(source, target, source_values, index)
         self.forcing = Forcing(target, source_values, index, evaluator, self.evidence, outputs, slack)
         self._examined: set[str] = set()
+        self._work = max(_LEAST_WORK, _WORK * len(target.nodes))
         self._at = {o: i for i, n in enumerate(target.nodes) for o in n.outputs if o}
 
     def run(self, feeds: Mapping[str, Array], inputs: Mapping[str, Twin]) -> None:
@@ -114,6 +119,8 @@ class Walk:
     def _resolve(self, frontier: Sequence[str], desperate: bool) -> str | None:
         """Try suppositions on the open region; the tensor of the one that stands, its region recorded as guilty."""
         state = self.state
+        if self._work <= 0 and not desperate:
+            return None
         fresh = frontier if desperate else [t for t in frontier if t not in self._examined]
         self._examined.update(fresh)
         tries = self.evidence.hypotheses(fresh, state.twins, state.values, self.outputs, wide=desperate)
@@ -128,6 +135,7 @@ class Walk:
                 return best[0].target
             if fallback is None and hypothesis.structural:
                 fallback = hypothesis
+        self._work -= len(fresh)
         overlay = self._suppose(fallback) if desperate and fallback is not None else None
         if fallback is None or overlay is None:
             return None
@@ -181,6 +189,8 @@ class Walk:
         """Whether the target, computed on from a supposed twin, meets the source again at a telling node."""
         if self.outputs.get(hypothesis.target) == hypothesis.source:
             return True
+        if self._work <= 0:
+            return False
         depends = {hypothesis.target}
         budget, failed = _LOOKAHEAD, 0
         for node in self.target.nodes[self._at[hypothesis.target] + 1 :]:
@@ -196,6 +206,7 @@ class Walk:
             budget, failed = budget - 1, failed + telling
             if budget == 0 or failed > _TELLING_FAILURES:
                 break
+        self._work -= _LOOKAHEAD - budget
         return False
 
     def _accept(self, hypothesis: Hypothesis, overlay: State, verified: bool) -> None:
