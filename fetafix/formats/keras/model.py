@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from fetafix.edits import Edit
-from fetafix.errors import InputDataError, LiftError, OutputError, RuntimeCrash, UnreadableModel
+from fetafix.errors import InputDataError, LiftError, RuntimeCrash, UnreadableModel
 from fetafix.formats.base import Lifted, OpenOptions, Taps, Written
 from fetafix.formats.keras.interface import Port, ports
 from fetafix.formats.keras.recognise import KERAS, KERAS_H5, recognise
+from fetafix.formats.staging import staging
 from fetafix.formats.tensorflow import env as tf_env
 from fetafix.ir import Array
 from fetafix.report import ModelInfo, TensorInfo
@@ -110,15 +110,10 @@ class KerasModel:
         from fetafix.formats.keras.repair import repair
 
         out = Path(out)
-        temporary = _temporary(out)
-        try:
+        with staging(out) as folder:
+            temporary = folder / out.name  # Keras goes by the suffix
             unsupported = repair(self._path, self._format, self._options, edits, Path(lifted), temporary)
-            os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, out)
-        except OSError as error:
-            raise OutputError(f"{out}: cannot be written: {error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
         return Written(out, unsupported)
 
     def _arguments(self, feeds: Mapping[str, Array]) -> list[Array]:
@@ -192,22 +187,6 @@ def _tensor(port: Port) -> TensorInfo:
 def _array(value: Any) -> Array:
     array = np.asarray(value)
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
-
-
-def _temporary(out: Path) -> Path:
-    """A new file beside `out` with its suffix, by which Keras goes."""
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{out.stem}.", suffix=out.suffix, dir=out.parent)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written: {error}") from error
-    os.close(handle)
-    return Path(name)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _reason(error: BaseException) -> str:

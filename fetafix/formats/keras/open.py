@@ -5,15 +5,14 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import os
-import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from fetafix.errors import UnreadableModel, UsageError
+from fetafix.errors import UnreadableModel
+from fetafix.formats.arch import built
 from fetafix.formats.base import OpenOptions
 from fetafix.formats.keras import legacy as keras_legacy
 from fetafix.formats.keras.recognise import KERAS
@@ -220,23 +219,7 @@ def make(arch: str) -> Any:
     """The Keras model that a user's factory returns. Raises UsageError that says what is wrong with it."""
     import keras
 
-    name, _, attribute = arch.partition(":")
-    if not name or not attribute:
-        raise UsageError(f"--arch {arch}: expected module:factory, for example models:my_network")
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        factory = getattr(importlib.import_module(name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"--arch {arch}: {error}; it is looked for in {here} and on PYTHONPATH") from error
-    try:
-        model = factory()
-    except Exception as error:  # the user's own code
-        raise UsageError(f"--arch {arch}: {attribute}() raised {type(error).__name__}: {error}") from error
-    if not isinstance(model, keras.Model):
-        raise UsageError(f"--arch {arch}: {attribute}() returned a {type(model).__name__}; expected a keras.Model")
-    return model
+    return built(arch, keras.Model, "a keras.Model", "models:my_network")
 
 
 @contextlib.contextmanager

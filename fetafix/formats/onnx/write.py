@@ -7,11 +7,8 @@ Runtime and then renamed, so that a failure leaves nothing behind and an older o
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
@@ -22,6 +19,7 @@ from fetafix.formats.base import OpenOptions
 from fetafix.formats.onnx import store as onnx_store
 from fetafix.formats.onnx import sync as onnx_sync
 from fetafix.formats.onnx.model import make_session
+from fetafix.formats.staging import staging
 
 
 def write(path: Path, edits: Sequence[Edit], out: Path) -> None:
@@ -35,7 +33,7 @@ def write(path: Path, edits: Sequence[Edit], out: Path) -> None:
     _refuse_overwriting(out, originals)
     synced = onnx_sync.edited(model, path.parent, edits)
     data_name = _data_name(out, originals)
-    with _staging(out) as folder:
+    with staging(out) as folder:
         file = folder / out.name
         apart = onnx_store.save(synced.model, path.parent, file, data_name, synced.apart)
         _verify(file, path)
@@ -56,22 +54,6 @@ def _data_name(out: Path, originals: Sequence[Path]) -> str:
     taken = {o.resolve() for o in originals}
     names = (f"{out.name}{'' if i == 0 else f'.{i}'}.data" for i in range(len(taken) + 1))
     return next(n for n in names if (out.parent / n).resolve() not in taken)
-
-
-@contextlib.contextmanager
-def _staging(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out`, on the same file system, gone afterwards. Turns OSError into OutputError."""
-    folder = None
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        yield folder
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError) and not out.parent.is_dir()
-        why = f"the folder {out.parent} does not exist" if missing else error.strerror or str(error)
-        raise OutputError(f"{out}: cannot be written: {why}; choose another output") from error
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
 
 
 def _verify(file: Path, original: Path) -> None:

@@ -81,7 +81,7 @@ def _save(exported: Any, gm: Any, structural: bool, out: Path) -> None:
                 for table in (exported.state_dict, exported.constants):
                     if path in table:
                         table[path] = value
-            torch.export.save(exported, _named(out))
+            torch.export.save(exported, out)
             return
         args, kwargs = exported.example_inputs or ((), {})
         if not args and not kwargs:
@@ -91,12 +91,7 @@ def _save(exported: Any, gm: Any, structural: bool, out: Path) -> None:
                 again = torch.export.export(gm, args, kwargs, dynamic_shapes=_dynamic(exported, args, kwargs))
         except Exception as error:  # the exporter raises anything
             raise Unsupported(f"torch.export cannot export the changed graph: {str(error)[:300]}") from error
-        torch.export.save(again, _named(out))
-
-
-def _named(out: Path) -> Any:
-    """The archive writer names the archive after the file; a stream keeps it out of the way."""
-    return out
+        torch.export.save(again, out)
 
 
 def _dynamic(exported: Any, args: Any, kwargs: Any) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from fetafix.edits import Edit
-from fetafix.errors import LiftError, OutputError, RuntimeCrash, UnreadableModel
+from fetafix.errors import LiftError, RuntimeCrash, UnreadableModel
 from fetafix.formats.base import Lifted, OpenOptions, Taps, Written
+from fetafix.formats.staging import staging
 from fetafix.formats.torch import device as torch_device
 from fetafix.formats.torch import env as torch_env
 from fetafix.formats.torch import repair as torch_repair
@@ -163,34 +163,14 @@ class TorchArtifact:
     def write(self, edits: Sequence[Edit], out: Path, lifted: Path) -> Written:
         """Apply the edits natively to a fresh copy and write it to `out`; the artifact in memory stays as it was."""
         out = Path(out)
-        handle, name = _temporary(out)
-        os.close(handle)
-        temporary = Path(name)
         options = replace(self._options, threads=0, device="cpu")
-        try:
+        with staging(out) as folder:
+            temporary = folder / out.name
             unsupported = torch_repair.repair(
                 lambda path: load(path, self._format, options), self._path, edits, Path(lifted), temporary
             )
-            os.chmod(temporary, 0o666 & ~_umask())
             os.replace(temporary, out)
-        except OSError as error:
-            raise OutputError(f"{out}: cannot be written: {error}") from error
-        finally:
-            temporary.unlink(missing_ok=True)
         return Written(out, unsupported)
-
-
-def _temporary(out: Path) -> tuple[int, str]:
-    try:
-        return tempfile.mkstemp(prefix=f".{out.stem}.", suffix=out.suffix, dir=out.parent)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written: {error}") from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _writable(array: Array) -> Array:

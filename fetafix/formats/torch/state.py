@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import os
 import pickle
-import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fetafix.errors import FetafixError, UnreadableModel, UsageError
+from fetafix.errors import FetafixError, UnreadableModel
+from fetafix.formats.arch import built
 from fetafix.formats.base import OpenOptions, Unsupported
 from fetafix.formats.torch import fx as torch_fx
 from fetafix.formats.torch import pickle as torch_pickle
@@ -25,6 +23,8 @@ _TENSORS_ONLY = "a state dict holds tensors only; the layers and their settings 
 
 def open_state_dict(path: Path, options: OpenOptions) -> Program:
     """The factory's module with the file's tensors. Raises UsageError for a wrong --arch, UnreadableModel otherwise."""
+    import torch
+
     if not options.arch:
         raise UnreadableModel(
             f"{path}: a state dict holds tensors without the architecture. Give the function that builds it: "
@@ -32,7 +32,7 @@ def open_state_dict(path: Path, options: OpenOptions) -> Program:
         )
     container = _read(path, options.trust)
     wrapper, tensors = unwrap(container, path)
-    module = _make(options.arch)
+    module = built(options.arch, torch.nn.Module, "an nn.Module", "models:resnet20")
     prefix = _prefix(tensors, module)
     _fill(module, {k.removeprefix(prefix): v for k, v in tensors.items()}, path, options.arch)
     details: dict[str, Any] = {"arch": options.arch, "wrapper": wrapper, "prefix": prefix}
@@ -84,30 +84,6 @@ def unwrap(container: Any, path: Path) -> tuple[str, Mapping[str, Any]]:
     raise UnreadableModel(
         f"{path}: no state dict in it; expected tensors by name, or one of {', '.join(_WRAPPERS[:4])}; found {keys}"
     )
-
-
-def _make(arch: str) -> Any:
-    import torch
-
-    name, _, attribute = arch.partition(":")
-    if not name or not attribute:
-        raise UsageError(f"--arch {arch}: expected module:factory, for example models:resnet20")
-    here = os.getcwd()
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        factory: Callable[[], Any] = getattr(importlib.import_module(name), attribute)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(
-            f"--arch {arch}: {error}; it is looked for in the current folder ({here}) and on PYTHONPATH"
-        ) from error
-    try:
-        module = factory()
-    except Exception as error:  # the user's own code
-        raise UsageError(f"--arch {arch}: {attribute}() raised {type(error).__name__}: {error}") from error
-    if not isinstance(module, torch.nn.Module):
-        raise UsageError(f"--arch {arch}: {attribute}() returned a {type(module).__name__}; expected an nn.Module")
-    return module
 
 
 def _prefix(tensors: Mapping[str, Any], module: Any) -> str:
