@@ -110,7 +110,7 @@ def test_the_work_on_unrelated_networks_grows_with_their_size_only() -> None:
     source, target = chain(1, 24), renamed(chain(2, 24))
     alignment = align(source, target, evaluator)
     assert alignment.segments()
-    assert evaluator.runs <= 45 * len(target.nodes)
+    assert evaluator.runs <= 40 * len(target.nodes)
 
 
 def test_regions_deeper_than_python_recurses_stay_open() -> None:
