@@ -23,10 +23,10 @@ COMMANDS = {
     "check": "Say whether two models give the same answers.",
     "localize": "Say which layers of the target introduce the difference, and why.",
     "repair": "Repair the target and prove it; a dry run without --apply.",
-    "convert": "Convert a model by established converters; keep it only if it passes.",
+    "convert": "Convert by established converters; keep only what passes.",
     "faults": "List the catalogue of conversion faults, or show one entry.",
     "inject": "Put a seeded fault into a copy of a model.",
-    "bench": "Measure speed beside plain scripts, or convert networks among all frameworks.",
+    "bench": "Measure speed, or conversions among all frameworks.",
 }
 INTERRUPTED = 130
 UNEXPECTED = 3
