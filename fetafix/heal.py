@@ -22,7 +22,7 @@ _PROPOSALS = 12
 _DEPTH = 3
 _BEAM = 3
 _COST_STEP = 1.5
-_WORK, _FEWEST = 3000, 48  # nodes computed by the trials of one search; trials in any case
+_WORK, _FEWEST = 3000, 32  # nodes computed by the trials of one search; trials of single faults in any case
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -107,13 +107,14 @@ def _singles(site: Site, claims: Sequence[tuple[FaultType, Suspicion]]) -> list[
         for fault, suspicion in claims
         for group in islice(_proposals(fault, site, suspicion), _PROPOSALS)
     )
-    made = (_try(site, (), suspicion, group) for suspicion, group in islice(trials, _affordable(site)))
+    most = max(_FEWEST, _affordable(site)) if isinstance(site, Segment) else None
+    made = (_try(site, (), suspicion, group) for suspicion, group in islice(trials, most))
     return [remedy for remedy in made if remedy is not None]
 
 
 def _affordable(site: Site) -> int:
-    """How many trials a search on a site may make."""
-    return max(_FEWEST, _WORK // max(len(site.target.nodes), 1))
+    """How many trials a search on a site can afford."""
+    return _WORK // max(len(site.target.nodes), 1)
 
 
 def _proposals(fault: FaultType, site: Site, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
@@ -158,8 +159,10 @@ def _interface_trial(site: Interface, group: Sequence[Edit]) -> float:
 def _combine(site: Segment, catalogue: Sequence[FaultType], singles: Sequence[Remedy]) -> list[Remedy]:
     """Faults that share a segment: take a step that helps, look again, take the next."""
     tried: list[Remedy] = []
-    beam = _best(singles)
     left = _affordable(site)
+    if left < _PROPOSALS:  # where hundreds of nodes agree nowhere, two or three edits are not all that is wrong
+        return tried
+    beam = _best(singles)
     for _ in range(_DEPTH - 1):
         grown: list[Remedy] = []
         for remedy, suspicion, group in islice(_further(site, beam, catalogue), left):
