@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from fetafix.convert.keras2_calls import Call, Name, biases, call_of, is_reference, references
 
 _BINARY = {"add": "add", "add_v2": "add", "sub": "subtract", "subtract": "subtract", "mul": "multiply",
            "multiply": "multiply", "truediv": "divide", "divide": "divide", "maximum": "maximum", "minimum": "minimum",
@@ -28,21 +28,7 @@ _ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "sigmoid": "sigmoid", "tanh": 
                 "elu": "elu", "softplus": "softplus"}
 _MERGES = {"add": "Add", "subtract": "Subtract", "multiply": "Multiply", "maximum": "Maximum", "minimum": "Minimum"}
 _PASSING = {"cast", "identity", "stop_gradient"}
-_LINEAR = {"convolution", "conv2d", "depthwise_conv2d", "matmul"}
 _DILATED = ("space_to_batch_nd", "batch_to_space_nd")
-
-
-@dataclass(frozen=True)
-class _Call:
-    """One layer of the file. first: its first argument(s), each (layer name) or a constant; kwargs: the others."""
-
-    name: str
-    kind: str
-    function: str
-    config: Mapping[str, Any]
-    first: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-    listed: bool
 
 
 def rebuild(source: Path, out: Path) -> None:
@@ -54,64 +40,12 @@ def rebuild(source: Path, out: Path) -> None:
 
     with zipfile.ZipFile(source) as archive:
         config = json.loads(archive.read("config.json"))["config"]
-    calls = [_call(layer) for layer in config["layers"]]
-    builder = _Builder(keras, _biases(calls))
+    calls = [call_of(layer) for layer in config["layers"]]
+    builder = _Builder(keras, biases(calls))
     for call in calls:
         builder.add(call)
-    ends = [[builder.values[name] for name, *_ in _references(config[k])] for k in ("input_layers", "output_layers")]
+    ends = [[builder.values[name] for name, *_ in references(config[k])] for k in ("input_layers", "output_layers")]
     keras.Model(*(e[0] if len(e) == 1 else e for e in ends), name="model").save(out)
-
-
-def _references(stored: Any) -> list[Any]:
-    """[["a", 0, 0], …], also where a single one is stored bare."""
-    return [stored] if stored and isinstance(stored[0], str) else list(stored)
-
-
-def _call(layer: Mapping[str, Any]) -> _Call:
-    node = layer["inbound_nodes"][0] if layer["inbound_nodes"] else []
-    references = _references(node)
-    first = tuple(r[2] if r[0] == "_CONSTANT_VALUE" else _Name(r[0]) for r in references)
-    kwargs = dict(references[0][3]) if references and len(references[0]) > 3 else {}
-    function = layer["config"].get("function", "").split(".")[-1].strip("_")
-    listed = bool(node) and not isinstance(node[0], str)
-    named = {k: _Name(v[0]) if _is_reference(v) else v for k, v in kwargs.items()}
-    return _Call(layer["config"]["name"], layer["class_name"], function, layer["config"], first, named, listed)
-
-
-def _biases(calls: list[_Call]) -> dict[str, tuple[str, Any]]:
-    """Name of an addition → (the linear layer whose bias it adds, the bias)."""
-    known = {c.name: c for c in calls}
-    read = Counter(a for c in calls for a in (*c.first, *c.kwargs.values()) if isinstance(a, _Name))
-    found = {}
-    for call in calls:
-        value = call.kwargs.get("y")
-        if _BINARY.get(call.function) != "add" or not isinstance(value, list) or np.ndim(value) != 1:
-            continue
-        name = call.first[0]
-        while name in known and read[name] == 1:
-            maker = known[name]
-            if maker.function in _LINEAR:
-                found[call.name] = (maker.name, np.asarray(value, np.float32))
-                break
-            name = _passed_on(maker)
-    return found
-
-
-def _passed_on(call: _Call) -> Any:
-    """What a call only passes on or puts together: the blocks of a dilated convolution, a factor of one."""
-    if call.function == "batch_to_space_nd":
-        return call.first[0]
-    if call.function in ("mul", "multiply") and not isinstance(call.first[0], _Name | list) and call.first[0] == 1:
-        return call.kwargs.get("y")
-    return None
-
-
-class _Name(str):
-    """The name of a layer whose output is meant."""
-
-
-def _is_reference(value: Any) -> bool:
-    return isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str) and value[1:3] == [0, 0]
 
 
 class _Builder:
@@ -123,7 +57,7 @@ class _Builder:
         self.values: dict[str, Any] = {}
         self._blocks: dict[str, tuple[Any, Any]] = {}  # SpaceToBatchND, then its convolution, waiting for the end
 
-    def add(self, call: _Call) -> None:
+    def add(self, call: Call) -> None:
         """The next call, whose arguments are there."""
         if call.kind == "InputLayer":
             shape = call.config.get("batch_input_shape") or call.config["batch_shape"]
@@ -148,13 +82,13 @@ class _Builder:
         self.values[call.name] = self._function(call, args, kwargs)
 
     def _value(self, argument: Any) -> Any:
-        if isinstance(argument, _Name):
+        if isinstance(argument, Name):
             return self.values[argument]
-        if isinstance(argument, list) and argument and all(map(_is_reference, argument)):
+        if isinstance(argument, list) and argument and all(map(is_reference, argument)):
             return [self.values[a[0]] for a in argument]
         return argument
 
-    def _function(self, call: _Call, args: list[Any], kwargs: dict[str, Any]) -> Any:
+    def _function(self, call: Call, args: list[Any], kwargs: dict[str, Any]) -> Any:
         name, x = call.function, args[0]
         if name in _PASSING:
             return x if name != "cast" or kwargs.get("dtype") == "float32" else self.ops.cast(x, kwargs["dtype"])
@@ -213,7 +147,7 @@ class _Builder:
         layer.set_weights([kernel] if bias is None else [kernel, bias])
         return made
 
-    def _dilated(self, call: _Call) -> None:
+    def _dilated(self, call: Call) -> None:
         """SpaceToBatchND opens a block, a convolution goes into it, BatchToSpaceND closes it."""
         name = str(call.first[0])
         if call.function == "space_to_batch_nd":
@@ -224,7 +158,7 @@ class _Builder:
             self._blocks[call.name] = (x, {**k, "inner": call})
             return
         padded = self._pad(x, {"paddings": [[0, 0], *k["paddings"], [0, 0]]})
-        inner: _Call = k["inner"]
+        inner: Call = k["inner"]
         if inner.function not in ("conv2d", "convolution", "depthwise_conv2d"):
             raise ValueError(f"layer {inner.name!r}: tf.{inner.config['function']} on blocks has no counterpart here")
         made = getattr(self, f"_{inner.function}")(padded, {**inner.kwargs, "bias": self._biases.get(inner.name)},
