@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -25,9 +25,13 @@ def exchanged(graph: Graph, changed: Mapping[str, Node], **more: Any) -> Graph:
 
 def fresh(graph: Graph, base: str) -> str:
     """A tensor name that the graph does not use yet, in the style of `base`."""
-    used = {*graph.producers, *graph.initializers, *graph.input_names}
+    return free(base, {*graph.producers, *graph.initializers, *graph.input_names})
+
+
+def free(base: str, taken: Collection[str]) -> str:
+    """A name in the style of `base` that is not taken."""
     name, i = base, 1
-    while name in used:
+    while name in taken:
         name, i = f"{base}_{i}", i + 1
     return name
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from fetafix.edits import Edit, SetInputShape, SetPreprocessing
-from fetafix.errors import FetafixError
+from fetafix.errors import FetafixError, RuntimeCrash
 from fetafix.formats.base import Unsupported
-from fetafix.ir import Array
+from fetafix.formats.onnx import view as onnx_view
+from fetafix.graph.evaluate import Evaluator
+from fetafix.graph.proto import load_graph
+from fetafix.ir import Array, Graph
 
 _TOLERANCE = 1e-4
 
@@ -47,6 +51,55 @@ def attempt_all(
         refused.update(dict.fromkeys(wanted, together))
     attempt([edits[k] for k in kept])
     return tuple(sorted(refused.items()))
+
+
+class View:
+    """The lifted graph that edits are in terms of, and the example batch that it was made with.
+
+    Attributes:
+        before: the graph without any edits.
+        example: input name → array; None where the file beside the graph is gone.
+    """
+
+    def __init__(self, lifted: Path) -> None:
+        self.before = load_graph(lifted)
+        self.example = onnx_view.load_example(lifted)
+        self._evaluator = Evaluator()
+
+    def feeds(self) -> Mapping[str, Array]:
+        """The example. Raises Unsupported where there is none."""
+        if self.example is None:
+            raise Unsupported("the example batch beside the lifted file is gone; lift the model again")
+        return self.example
+
+    def samples(self, graph: Graph, names: Sequence[str]) -> Mapping[str, Array]:
+        """The values of tensors of a graph, edited or not, on the example."""
+        return dict(zip(names, self._evaluator.run(graph, self.feeds(), names), strict=True))
+
+    def wanted(self, after: Graph) -> list[Array] | None:
+        """What the edited graph puts out on the example; None where its runtime cannot run it."""
+        try:
+            return list(self._evaluator.run(after, self.feeds(), after.output_names))
+        except RuntimeCrash:
+            return None
+
+
+def evaluated(fragment: Graph, feeds: Mapping[str, Array]) -> dict[str, Array]:
+    """Every tensor of a fragment on an example. Raises Unsupported where it does not run."""
+    need_examples(fragment, feeds)
+    names = [o for n in fragment.nodes for o in n.outputs if o]
+    try:
+        made = Evaluator().run(fragment, feeds, names)
+    except FetafixError as error:
+        raise Unsupported(f"what is to be written does not run: {error}") from error
+    return {**fragment.initializers, **feeds, **dict(zip(names, made, strict=True))}
+
+
+def need_examples(fragment: Graph, feeds: Mapping[str, Array]) -> None:
+    """Raise Unsupported where an input of a fragment has no example."""
+    missing = [v.name for v in fragment.inputs if v.name not in feeds]
+    if missing:
+        raise Unsupported(f"nothing is known about tensor {missing[0]}")
 
 
 def compare(name: str, want: Array, have: Array) -> None:

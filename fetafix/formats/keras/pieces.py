@@ -10,12 +10,11 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fetafix.errors import FetafixError
+from fetafix.formats.attempts import evaluated
 from fetafix.formats.base import Unsupported
 from fetafix.formats.keras.laid import Laid
 from fetafix.formats.keras.layers import CONVERT
 from fetafix.formats.keras.maker import Maker
-from fetafix.graph.evaluate import Evaluator
 from fetafix.ir import Array, Graph
 
 _TOLERANCE = 1e-4
@@ -26,15 +25,7 @@ class Piece:
 
     def __init__(self, fragment: Graph, feeds: Mapping[str, Array]) -> None:
         self._fragment, self._feeds = fragment, feeds
-        missing = [v.name for v in fragment.inputs if v.name not in feeds]
-        if missing:
-            raise Unsupported(f"nothing is known about tensor {missing[0]}")
-        names = [o for n in fragment.nodes for o in n.outputs if o]
-        try:
-            values = Evaluator().run(fragment, feeds, names)
-        except FetafixError as error:
-            raise Unsupported(f"the piece does not run: {error}") from error
-        self._values: dict[str, Array] = {**feeds, **fragment.initializers, **dict(zip(names, values, strict=True))}
+        self._values = evaluated(fragment, feeds)
 
     def build(self, inputs: Sequence[Laid], label: str = "") -> Laid:
         """The output on these inputs. Raises Unsupported where an operator has no Keras layer."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fetafix.edits import Edit, SetInputShape, SetPreprocessing, apply
-from fetafix.errors import FetafixError, RuntimeCrash
+from fetafix.edits import Edit, apply
+from fetafix.formats.attempts import View, attempt_all, compare
 from fetafix.formats.base import OpenOptions, Unsupported
 from fetafix.formats.keras import container as keras_container
 from fetafix.formats.keras.graph import Flat, flatten, functional
@@ -19,13 +19,9 @@ from fetafix.formats.keras.lift import load_places
 from fetafix.formats.keras.open import load
 from fetafix.formats.keras.parameters import Delta, weights_of
 from fetafix.formats.keras.rebuild import rebuild
-from fetafix.formats.onnx import view as onnx_view
 from fetafix.formats.transfer import transfer
-from fetafix.graph.evaluate import Evaluator
-from fetafix.graph.proto import load_graph
-from fetafix.ir import Array, Graph
+from fetafix.ir import Graph
 
-_TOLERANCE = 1e-4
 _NO_SHAPES = "the input layer's shape is part of the model, which has to be made anew for another one"
 
 
@@ -37,24 +33,7 @@ def repair(
     All edits are tried together; where that fails, one after the other, so that each refusal has its own reason.
     """
     attempt = _Attempt(path, format, options, lifted, out)
-    refused = {i: _NO_SHAPES for i, e in enumerate(edits) if isinstance(e, SetInputShape)}
-    wanted = [i for i, e in enumerate(edits) if not isinstance(e, SetInputShape | SetPreprocessing)]
-    try:
-        attempt([edits[i] for i in wanted])
-        return tuple(sorted(refused.items()))
-    except (Unsupported, FetafixError) as reason:
-        if len(wanted) == 1:
-            refused[wanted[0]] = str(reason)
-            wanted = []
-    kept: list[int] = []
-    for i in wanted:
-        try:
-            attempt([edits[k] for k in (*kept, i)])
-            kept.append(i)
-        except (Unsupported, FetafixError) as reason:
-            refused[i] = str(reason)
-    attempt([edits[k] for k in kept])
-    return tuple(sorted(refused.items()))
+    return attempt_all(attempt, edits, _NO_SHAPES)
 
 
 class _Attempt:
@@ -63,24 +42,22 @@ class _Attempt:
     def __init__(self, path: Path, format: str, options: OpenOptions, lifted: Path, out: Path) -> None:
         self._path, self._format, self._options, self._out = path, format, options, out
         self._model = load(path, format, options)[0]
-        self._before = load_graph(lifted)
+        self._view = View(lifted)
         self._places = load_places(lifted)
-        self._example = onnx_view.load_example(lifted)
         self._names = [p.name for p in ports(self._model)[1]]
         self._inputs = [p.name for p in ports(self._model)[0]]
-        self._evaluator = Evaluator()
 
     def __call__(self, edits: Sequence[Edit]) -> None:
         """Raises Unsupported or EditError with the reason; `out` is then of no use."""
         if not edits:
             self._out.write_bytes(self._path.read_bytes())
             return
-        after = apply(self._before, edits)
+        after = apply(self._view.before, edits)
         if functional(self._model) is None or not self._places:
             raise Unsupported("the model is no graph of layers, so nothing says which of them an edit means")
         flat = flatten(self._model)
-        host = KerasHost(flat, self._places, self._inputs, self._feeds())
-        transfer(self._before, after, host, lambda names: self._samples(after, names))
+        host = KerasHost(flat, self._places, self._inputs, self._view.feeds())
+        transfer(self._view.before, after, host, lambda names: self._view.samples(after, names))
         self._write(flat, host.plan)
         self._verify(after)
 
@@ -98,24 +75,13 @@ class _Attempt:
             raise Unsupported("the file holds weights only; the layers and their settings live in your code")
         keras_container.edit(self._path, self._format, self._model, weights, settings, self._out)
 
-    def _feeds(self) -> Mapping[str, Array]:
-        if self._example is None:
-            raise Unsupported("the example batch beside the lifted file is gone; lift the model again")
-        return self._example
-
-    def _samples(self, after: Graph, names: Sequence[str]) -> Mapping[str, Array]:
-        values = self._evaluator.run(after, self._feeds(), names)
-        return dict(zip(names, values, strict=True))
-
     def _verify(self, after: Graph) -> None:
         """The written file must load again, and answer as the edited graph does on the example."""
         from keras import tree
 
         model = load(self._out, self._format, self._options)[0]
-        feeds, names = self._feeds(), after.output_names
-        try:
-            wanted = self._evaluator.run(after, feeds, names)
-        except RuntimeCrash:
+        feeds, names, wanted = self._view.feeds(), after.output_names, self._view.wanted(after)
+        if wanted is None:
             return
         tensors = [feeds[n] for n in self._inputs]
         structure = getattr(model, "_inputs_struct", None)
@@ -124,7 +90,7 @@ class _Attempt:
         if len(made) != len(names):
             raise Unsupported(f"the written model has {len(made)} outputs, {len(names)} expected")
         for name, want, have in zip(names, wanted, made, strict=True):
-            _compare(name, want, np.asarray(have))
+            compare(name, want, np.asarray(have))
 
 
 def _by_layer(flat: Flat, plan: Plan) -> list[tuple[Any, str, Delta]] | None:
@@ -142,14 +108,3 @@ def _by_layer(flat: Flat, plan: Plan) -> list[tuple[Any, str, Delta]] | None:
         call = flat.calls[members[0]]
         made.append((call.operation, call.name, deltas[0]))
     return made
-
-
-def _compare(name: str, want: Array, have: Array) -> None:
-    if want.shape != have.shape:
-        raise Unsupported(f"written natively, output {name} has shape {list(have.shape)}, {list(want.shape)} expected")
-    scale = max(float(np.max(np.abs(want), initial=0.0)), 1e-6) if want.dtype.kind == "f" else 1.0
-    if not np.isfinite(scale):
-        return
-    if not np.allclose(want, have, rtol=_TOLERANCE, atol=_TOLERANCE * scale, equal_nan=want.dtype.kind == "f"):
-        worst = float(np.max(np.abs(np.asarray(want, np.float64) - have)))
-        raise Unsupported(f"written natively, output {name} answers differently from the edited graph (by {worst:.3g})")

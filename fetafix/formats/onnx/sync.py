@@ -19,6 +19,7 @@ import onnx.inliner
 from onnx import numpy_helper
 
 from fetafix.edits import Edit, apply
+from fetafix.edits.surgery import free
 from fetafix.errors import EditError
 from fetafix.formats.onnx import dtypes as onnx_dtypes
 from fetafix.formats.onnx import shapes as onnx_shapes
@@ -176,10 +177,7 @@ def _name(node: Node, used: set[str], named: bool) -> str:
     if not named:
         return ""
     base = node.name or (f"/{node.op}" if sum(n.startswith("/") for n in used) * 2 > len(used) else node.op)
-    name, i = base, 1
-    while name in used:
-        name, i = f"{base}_{i}", i + 1
-    return name
+    return free(base, used)
 
 
 def _write_tensors(model: onnx.ModelProto, after: Graph, changed: set[str]) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from fetafix.edits.surgery import free
 from fetafix.errors import UnreadableModel
 from fetafix.formats.tensorflow import graph as tf_graph
 from fetafix.formats.tensorflow import variables as tf_variables
@@ -23,16 +24,16 @@ def call(path: Path, meta: Any, prefix: str) -> tuple[Any, dict[str, str], dict[
     graph_def.CopyFrom(meta.graph_def)
     taken = {n.name for n in graph_def.node}
     captured = _captured(path, meta, concrete, prefix)
-    free = list(function.signature.input_arg)[: len(function.signature.input_arg) - len(captured)]
+    arguments = list(function.signature.input_arg)[: len(function.signature.input_arg) - len(captured)]
     inputs: dict[str, str] = {}
-    for arg, shape in zip(free, _shapes(concrete, len(free)), strict=True):
-        node = graph_def.node.add(name=tf_graph.free(arg.name, taken), op="Placeholder")
+    for arg, shape in zip(arguments, _shapes(concrete, len(arguments)), strict=True):
+        node = graph_def.node.add(name=free(arg.name, taken), op="Placeholder")
         taken.add(node.name)
         node.attr["dtype"].type = arg.type
         if shape is not None:
             node.attr["shape"].shape.CopyFrom(shape)
         inputs[arg.name] = f"{node.name}:0"
-    made = graph_def.node.add(name=tf_graph.free(attribute, taken), op="StatefulPartitionedCall")
+    made = graph_def.node.add(name=free(attribute, taken), op="StatefulPartitionedCall")
     made.input.extend([*(t[:-2] for t in inputs.values()), *captured])
     made.attr["f"].func.name = name
     made.attr["Tin"].list.type.extend(a.type for a in function.signature.input_arg)

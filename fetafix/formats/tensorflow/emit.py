@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from fetafix.formats.attempts import compare
+from fetafix.formats.attempts import compare, need_examples
 from fetafix.formats.base import Unsupported
 from fetafix.formats.tensorflow import pointwise, shapes, windows
 from fetafix.formats.tensorflow.call import Call, Handler
@@ -29,9 +29,7 @@ def convert(fragment: Graph, feeds: Mapping[str, Array]) -> tuple[Any, list[str]
     """
     import tensorflow as tf
 
-    missing = [v.name for v in fragment.inputs if v.name not in feeds]
-    if missing:
-        raise Unsupported(f"nothing is known about tensor {missing[0]}")
+    need_examples(fragment, feeds)
     ops = ", ".join(dict.fromkeys(n.op for n in fragment.nodes))
     with tf.Graph().as_default() as graph:
         values: dict[str, Any] = {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from fetafix.edits.surgery import free
 from fetafix.formats.base import Unsupported
 
 CALLS = ("PartitionedCall", "StatefulPartitionedCall")
@@ -183,14 +184,6 @@ def _body_of_call(
         del copy.input[:]
         copy.input.extend(outside(i) for i in node.input)
         yield copy
-
-
-def free(base: str, taken: set[str]) -> str:
-    """A name in the style of `base` that is not taken."""
-    name, i = base, 1
-    while name in taken:
-        name, i = f"{base}_{i}", i + 1
-    return name
 
 
 def _resolved(node: Any, alias: Mapping[str, str], ends: Mapping[str, list[str]]) -> Any:

@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from fetafix.edits.surgery import free
 from fetafix.formats.tensorflow import graph as tf_graph
 from fetafix.formats.tensorflow.graph import CALLS, join, split
 
@@ -151,7 +152,7 @@ def _function(
     for arg, source in zip(body.args, sources, strict=True):
         node = graph_def.node.add()
         node.CopyFrom(main[split(source)[0]])
-        names[arg] = node.name = tf_graph.free(node.name, taken)
+        names[arg] = node.name = free(node.name, taken)
         taken.add(node.name)
 
     def named(tensor: str) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from fetafix.edits import Edit, SetInputShape, apply
-from fetafix.errors import OutputError, RuntimeCrash
-from fetafix.formats.attempts import attempt_all, compare
+from fetafix.errors import OutputError
+from fetafix.formats.attempts import View, attempt_all, compare
 from fetafix.formats.base import OpenOptions, Unsupported, Written
 from fetafix.formats.onnx import view as onnx_view
+from fetafix.formats.staging import staging
 from fetafix.formats.tensorflow import graph as tf_graph
 from fetafix.formats.tensorflow import variables as tf_variables
 from fetafix.formats.tensorflow.container import drop_outputs, put
@@ -30,8 +30,6 @@ from fetafix.formats.tensorflow.recognise import FILE, SAVED_MODEL, folder_of
 from fetafix.formats.tensorflow.session import Running, config
 from fetafix.formats.tensorflow.tap import frozen, variable_values
 from fetafix.formats.transfer import transfer
-from fetafix.graph.evaluate import Evaluator
-from fetafix.graph.proto import load_graph
 from fetafix.ir import Array, Graph
 
 _NO_SHAPES = "the shapes of a TensorFlow model's inputs are part of its traced functions"
@@ -44,18 +42,10 @@ def write(
     if out.exists() and (format == SAVED_MODEL or out.is_dir()):
         raise OutputError(f"{out}: expected a name that is free, found a {'folder' if out.is_dir() else 'file'}; "
                           "originals and earlier results are never overwritten")
-    try:
-        room = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written: {error}") from error
-    try:
+    with staging(out) as room:
         attempt = _Attempt(path, format, options, lifted, room / "made")
         unsupported = attempt_all(attempt, edits, _NO_SHAPES)
         os.replace(room / "made", out)
-    except OSError as error:
-        raise OutputError(f"{out}: cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(room, ignore_errors=True)
     return Written(out, unsupported)
 
 
@@ -64,10 +54,8 @@ class _Attempt:
 
     def __init__(self, path: Path, format: str, options: OpenOptions, lifted: Path, out: Path) -> None:
         self._path, self._format, self._options, self._out = path, format, options, out
-        self._before = load_graph(lifted)
+        self._view = View(lifted)
         self._taps = onnx_view.load_taps(lifted)
-        self._example = onnx_view.load_example(lifted)
-        self._evaluator = Evaluator()
         self._values = variable_values(self._load(path))
 
     def _load(self, path: Path) -> Program:
@@ -78,7 +66,7 @@ class _Attempt:
     def __call__(self, edits: Sequence[Edit]) -> None:
         """Raises Unsupported or EditError with the reason; what is written is then of no use."""
         assert not any(isinstance(e, SetInputShape) for e in edits)
-        after = apply(self._before, edits)
+        after = apply(self._view.before, edits)
         program = self._load(self._path)
         flat = program.flat
         if self._out.is_dir():
@@ -86,7 +74,7 @@ class _Attempt:
         host = self._host(program)
         try:
             if edits:
-                transfer(self._before, after, host, lambda names: self._samples(after, names))
+                transfer(self._view.before, after, host, lambda names: self._view.samples(after, names))
             self._save(program, flat, host)
         except (ValueError, TypeError) as error:  # TensorFlow's words for a graph that it does not accept
             raise Unsupported(f"TensorFlow does not accept the edited graph: {error}") from error
@@ -107,11 +95,6 @@ class _Attempt:
         own = type(flat.graph_def)()
         own.CopyFrom(flat.graph_def)
         return TfHost(own, self._taps, flat.inputs, flat.outputs, constants)
-
-    def _samples(self, after: Graph, names: Sequence[str]) -> Mapping[str, Array]:
-        if self._example is None:
-            raise Unsupported("the example batch beside the lifted file is gone; lift the model again")
-        return dict(zip(names, self._evaluator.run(after, self._example, names), strict=True))
 
     def _save(self, program: Program, flat: Flat, host: TfHost) -> None:
         if self._format != SAVED_MODEL:
@@ -168,17 +151,13 @@ class _Attempt:
 
     def _verify(self, after: Graph) -> None:
         """The written model, opened anew, must answer as the edited graph does on the example."""
-        if self._example is None:
+        if self._view.example is None:
             return
-        names = after.output_names
-        try:
-            wanted = self._evaluator.run(after, self._example, names)
-        except RuntimeCrash:
-            wanted = []
+        names, wanted = after.output_names, self._view.wanted(after) or []
         from fetafix.formats.tensorflow.model import TensorFlowModel
 
         model = TensorFlowModel(self._out, self._format, self._options, self._load(self._out))
-        made = model.run(self._example)
+        made = model.run(self._view.example)
         model.close()
         if wanted and len(made) != len(names):
             raise Unsupported(f"the written model has {len(made)} outputs, {len(names)} expected")

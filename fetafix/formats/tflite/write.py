@@ -6,11 +6,8 @@ was written is loaded and run by the interpreter, and must answer as the edited 
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +17,7 @@ from fetafix.errors import EditError, OutputError, RuntimeCrash
 from fetafix.formats.attempts import attempt_all
 from fetafix.formats.base import OpenOptions, Unsupported, Written
 from fetafix.formats.onnx import view as onnx_view
+from fetafix.formats.staging import staging
 from fetafix.formats.tflite import file as tflite_file
 from fetafix.formats.tflite import ports as tflite_ports
 from fetafix.formats.tflite import schema as tflite_schema
@@ -46,7 +44,7 @@ def write(path: Path, edits: Sequence[Edit], out: Path, lifted: Path, options: O
         raise OutputError(f"{out}: this is the original model, which is never changed; choose another output")
     attempt = _Attempt(path, lifted, options)
     refused = attempt_all(attempt, edits, _NO_SHAPES)
-    with _staging(out) as folder:
+    with staging(out) as folder:
         file = folder / out.name
         file.write_bytes(attempt.made)
         os.replace(file, out)
@@ -201,19 +199,3 @@ def _error(have: Array, want: Array) -> float:
         same = np.isfinite(a) == np.isfinite(b)
         return 0.0 if same.all() else float("inf")
     return float(np.linalg.norm(a - b) / max(float(np.linalg.norm(b)), 1e-9))
-
-
-@contextlib.contextmanager
-def _staging(out: Path) -> Iterator[Path]:
-    """A hidden folder beside `out`, on the same file system, gone afterwards. Turns OSError into OutputError."""
-    folder = None
-    try:
-        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
-        yield folder
-    except OSError as error:
-        missing = isinstance(error, FileNotFoundError) and not out.parent.is_dir()
-        why = f"the folder {out.parent} does not exist" if missing else error.strerror or str(error)
-        raise OutputError(f"{out}: cannot be written: {why}; choose another output") from error
-    finally:
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fetafix.errors import FetafixError
+from fetafix.formats.attempts import need_examples
 from fetafix.formats.base import Unsupported
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.proto import model_from_graph
@@ -26,9 +27,7 @@ def convert(fragment: Graph, feeds: Mapping[str, Array]) -> Any:
     """
     import onnx2torch
 
-    missing = [v.name for v in fragment.inputs if v.name not in feeds]
-    if missing:
-        raise Unsupported(f"nothing is known about tensor {missing[0]}")
+    need_examples(fragment, feeds)
     ops = ", ".join(dict.fromkeys(n.op for n in fragment.nodes))
     shaped = _for_converter(fragment, feeds)
     try:

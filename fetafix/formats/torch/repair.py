@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from fetafix.edits import Edit, apply
-from fetafix.errors import RuntimeCrash
-from fetafix.formats.attempts import attempt_all, compare
+from fetafix.formats.attempts import View, attempt_all, compare
 from fetafix.formats.base import Unsupported
 from fetafix.formats.onnx import view as onnx_view
 from fetafix.formats.torch.fx_host import FxHost
 from fetafix.formats.torch.program import Program
 from fetafix.formats.torch.tensors import set_tensors
 from fetafix.formats.transfer import transfer
-from fetafix.graph.evaluate import Evaluator
-from fetafix.graph.proto import load_graph
-from fetafix.ir import Array, Graph
+from fetafix.ir import Graph
 
 Load = Callable[[Path], Program]
 
@@ -41,16 +38,14 @@ class _Attempt:
 
     def __init__(self, load: Load, path: Path, lifted: Path, out: Path) -> None:
         self._load, self._path, self._out = load, path, out
-        self._before = load_graph(lifted)
+        self._view = View(lifted)
         self._taps = onnx_view.load_taps(lifted).tensors
-        self._example = onnx_view.load_example(lifted)
-        self._evaluator = Evaluator()
 
     def __call__(self, edits: Sequence[Edit]) -> None:
         """Raises Unsupported or EditError with the reason; `out` is then of no use."""
         import torch
 
-        after = apply(self._before, edits)
+        after = apply(self._view.before, edits)
         program = self._load(self._path)
         if program.save is None:
             raise Unsupported("this kind of file cannot be written")
@@ -65,12 +60,12 @@ class _Attempt:
         if not edits:
             program.save(program.graph if program.graph is not None else program.module, False, self._out)
         elif not self._taps:
-            set_tensors(program.module, self._before, after)
+            set_tensors(program.module, self._view.before, after)
             program.save(program.module, False, self._out)
         else:
             inputs = [i.name for i in program.inputs]
             host = self._host(program, inputs)
-            transfer(self._before, after, host, lambda names: self._samples(after, names))
+            transfer(self._view.before, after, host, lambda names: self._view.samples(after, names))
             module = host.finish()
             program.save(module, host.structural, self._out)
 
@@ -82,27 +77,16 @@ class _Attempt:
     def _tensors(self, inputs: Sequence[str]) -> list[Any]:
         import torch
 
-        return [torch.from_numpy(np.array(self._feeds()[n])) for n in inputs]
-
-    def _feeds(self) -> Mapping[str, Array]:
-        if self._example is None:
-            raise Unsupported("the example batch beside the lifted file is gone; lift the model again")
-        return self._example
-
-    def _samples(self, after: Graph, names: Sequence[str]) -> Mapping[str, Array]:
-        values = self._evaluator.run(after, self._feeds(), names)
-        return dict(zip(names, values, strict=True))
+        return [torch.from_numpy(np.array(self._view.feeds()[n])) for n in inputs]
 
     def _verify(self, program: Program, after: Graph) -> None:
         """The written file must answer as the edited graph does, on the example."""
         import torch
 
-        if self._example is None:
+        if self._view.example is None:
             return
-        names = after.output_names
-        try:
-            wanted = self._evaluator.run(after, self._example, names)
-        except RuntimeCrash:
+        names, wanted = after.output_names, self._view.wanted(after)
+        if wanted is None:
             return
         with torch.inference_mode():
             made = list(program.outputs(self._tensors([i.name for i in program.inputs])).values())
