@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from fetafix.edits import Edit
-from fetafix.errors import InputDataError, LiftError, RuntimeCrash, UnreadableModel
+from fetafix.errors import LiftError, RuntimeCrash, UnreadableModel
 from fetafix.formats.base import Lifted, OpenOptions, Taps, Written
+from fetafix.formats.feeds import check_names
 from fetafix.formats.keras.interface import Port, ports
 from fetafix.formats.keras.recognise import KERAS, KERAS_H5, recognise
 from fetafix.formats.staging import staging
@@ -117,10 +118,7 @@ class KerasModel:
         return Written(out, unsupported)
 
     def _arguments(self, feeds: Mapping[str, Array]) -> list[Array]:
-        names = [p.name for p in self._inputs]
-        if feeds.keys() != {*names}:
-            expected, found = ", ".join(names), ", ".join(sorted(feeds)) or "none"
-            raise InputDataError(f"{self._path}: expected inputs {expected}; got {found}")
+        check_names(self._path, [p.name for p in self._inputs], feeds)
         return [np.asarray(feeds[p.name], p.dtype) for p in self._inputs]
 
     def _call(self, arguments: Sequence[Array]) -> list[Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fetafix.edits.surgery import free
 from fetafix.formats.base import Unsupported
 from fetafix.formats.transfer import SetConstant
 from fetafix.ir import Array
@@ -46,10 +47,7 @@ def weights_of(operation: Any) -> dict[str, Any]:
     """A layer's variables by a name that is unique within it, in the order of `layer.weights`."""
     found: dict[str, Any] = {}
     for variable in getattr(operation, "weights", ()):
-        name, i = variable.name, 1
-        while name in found:
-            name, i = f"{variable.name}_{i}", i + 1
-        found[name] = variable
+        found[free(variable.name, found)] = variable
     return found
 
 

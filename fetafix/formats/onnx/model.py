@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from fetafix.edits import Edit
-from fetafix.errors import InputDataError, RuntimeCrash, UnreadableModel, UsageError
+from fetafix.errors import RuntimeCrash, UnreadableModel, UsageError
 from fetafix.formats.base import Lifted, OpenOptions, Taps, Written
+from fetafix.formats.feeds import check_names
 from fetafix.formats.onnx import cast as onnx_cast
 from fetafix.formats.onnx import errors as onnx_errors
 from fetafix.formats.onnx import provider as onnx_provider
@@ -81,9 +82,7 @@ class OnnxModel:
 
         Raises InputDataError where the feeds do not suit the interface, RuntimeCrash where the runtime fails.
         """
-        if feeds.keys() != self._inputs.keys():
-            expected, found = ", ".join(sorted(self._inputs)), ", ".join(sorted(feeds)) or "none"
-            raise InputDataError(f"{self._path}: expected inputs {expected}; got {found}")
+        check_names(self._path, self._inputs, feeds)
         ready = {k: onnx_cast.fit(k, v, str(self._inputs[k])) for k, v in feeds.items()}
         try:
             values = self._run_raw(ready) if self._raw else self._session.run(self._fetch, ready)

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from fetafix.edits import Edit
-from fetafix.errors import InputDataError, RuntimeCrash, UnreadableModel
+from fetafix.errors import RuntimeCrash, UnreadableModel
 from fetafix.formats.base import Lifted, OpenOptions, Taps, Written
+from fetafix.formats.feeds import check_names
 from fetafix.formats.onnx.cast import fit
 from fetafix.formats.tensorflow import env as tf_env
 from fetafix.formats.tensorflow import recognise as tf_recognise
@@ -133,9 +134,7 @@ class TensorFlowModel:
 
     def _fed(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Tensor → array in its dtype."""
-        if feeds.keys() != self._inputs.keys():
-            expected, found = ", ".join(sorted(self._inputs)) or "none", ", ".join(sorted(feeds)) or "none"
-            raise InputDataError(f"{self._path}: expected inputs {expected}; got {found}")
+        check_names(self._path, self._inputs, feeds)
         fed = {}
         for name, (dtype, _) in self._inputs.items():
             array = fit(name, feeds[name], "float32" if dtype == "bfloat16" else dtype)

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from fetafix.formats.tflite.records import Quantisation, Tensor
+from fetafix.formats.tflite.schema import along
 from fetafix.ir import Array
 
 INTEGERS = ("int8", "uint8", "int16")
@@ -31,12 +32,8 @@ def quantise(real: Array, q: Quantisation, dtype: str) -> Array:
 
 def dequantise(codes: Array, q: Quantisation) -> Array:
     """float32 numbers of codes; along the quantisation's axis where it has several scales."""
-    if q.per_tensor:
-        return np.asarray((codes.astype(np.float32) - np.float32(q.zero_point[0])) * q.scale[0], np.float32)
-    shape = [1] * codes.ndim
-    shape[q.axis] = -1
-    zero = q.zero_point.astype(np.float32).reshape(shape)
-    return np.asarray((codes.astype(np.float32) - zero) * q.scale.reshape(shape), np.float32)
+    zero, scale = (along(v.astype(np.float32), codes.ndim, q.axis) for v in (q.zero_point, q.scale))
+    return np.asarray((codes.astype(np.float32) - zero) * scale, np.float32)
 
 
 def facts(tensor: Tensor, q: Quantisation) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from fetafix.edits import Edit
-from fetafix.errors import InputDataError, RuntimeCrash, UsageError
+from fetafix.errors import RuntimeCrash, UsageError
 from fetafix.formats.base import Lifted, OpenOptions, Taps, Written
+from fetafix.formats.feeds import check_names
 from fetafix.formats.tflite import codes as tflite_codes
 from fetafix.formats.tflite import file as tflite_file
 from fetafix.formats.tflite import ports as tflite_ports
@@ -75,10 +76,7 @@ class TfliteModel:
 
         Raises InputDataError where the feeds do not suit the interface, RuntimeCrash where the runtime fails.
         """
-        names = {p.name for p in self._ports.inputs}
-        if feeds.keys() != names:
-            expected, found = ", ".join(sorted(names)), ", ".join(sorted(feeds)) or "none"
-            raise InputDataError(f"{self.file.path}: expected inputs {expected}; got {found}")
+        check_names(self.file.path, [p.name for p in self._ports.inputs], feeds)
         return self._runner(feeds)
 
     @contextlib.contextmanager

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from fetafix.edits.surgery import free
+
 
 def flatten(result: Any, is_leaf: Any, prefix: str = "output") -> dict[str, Any]:
     """Leaves by name: "output", "output_1", … by position; dict entries by their key. Non-leaves are skipped."""
     named: dict[str, Any] = {}
     for name, leaf in _walk(result, is_leaf, ""):
         base = name or (prefix if not named else f"{prefix}_{len(named)}")
-        unique, i = base, 1
-        while unique in named:
-            unique, i = f"{base}_{i}", i + 1
-        named[unique] = leaf
+        named[free(base, named)] = leaf
     return named
 
 
