@@ -31,7 +31,8 @@ def _shaped(graph: Graph) -> Graph:
 
 
 def test_every_interface_fault_has_places() -> None:
-    assert set(PLACES) == {f.code for f in FAULTS if f.scope == "interface"}
+    in_no_graph = {"pp-resize-crop"}  # made by preparing images otherwise: test_pp_resize_crop.py
+    assert set(PLACES) | in_no_graph == {f.code for f in FAULTS if f.scope == "interface"}
 
 
 @pytest.mark.parametrize(("code", "place", "seed"), CASES)
