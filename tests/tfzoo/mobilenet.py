@@ -25,13 +25,15 @@ def make(folder: Path) -> None:
     import tensorflow as tf
     import tf2onnx
 
+    from tests.tfzoo.freezing import frozen
+
     model = keras.models.load_model(SOURCE, compile=False)
     model.save(folder / "mobilenet.keras")
     model.export(folder / "mobilenet", verbose=False)
     converter = tf.lite.TFLiteConverter.from_saved_model(str(folder / "mobilenet"))
     (folder / "mobilenet.tflite").write_bytes(converter.convert())
     tf2onnx.convert.from_keras(model, opset=17, output_path=str(folder / "mobilenet.onnx"))
-    (folder / "mobilenet.pb").write_bytes(_frozen(model))
+    (folder / "mobilenet.pb").write_bytes(frozen(lambda image: model(image, training=False), (None, 224, 224, 3)))
     for name, damage in TFLITE.items():
         _tflite(folder / "mobilenet.tflite", folder / f"{name}.tflite", damage)
     for name, damage in H5.items():
@@ -40,15 +42,6 @@ def make(folder: Path) -> None:
         _graphdef(folder / "mobilenet.pb", folder / f"{name}.pb", damage)
     for name, damage in SAVED_MODEL.items():
         _saved_model(folder / "mobilenet", folder / name, damage)
-
-
-def _frozen(model: Any) -> bytes:
-    import tensorflow as tf
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    spec = tf.TensorSpec([None, 224, 224, 3], tf.float32, name="image")
-    function = tf.function(lambda image: model(image, training=False)).get_concrete_function(spec)
-    return bytes(convert_variables_to_constants_v2(function).graph.as_graph_def().SerializeToString())
 
 
 # -- TFLite: (operators of the main subgraph, buffers, tensors) are changed in place

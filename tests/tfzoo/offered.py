@@ -12,6 +12,7 @@ import tensorflow as tf
 from keras import layers
 
 from fetafix.formats import open as open_model
+from tests.tfzoo.freezing import frozen
 
 SIDE = 12
 
@@ -30,7 +31,7 @@ def make(folder: Path) -> None:
     right.export(folder / "right", verbose=False)
     right.save(folder / "right.keras")
     right.save(folder / "right.h5")
-    (folder / "right.pb").write_bytes(_frozen(right))
+    (folder / "right.pb").write_bytes(frozen(right, (None, SIDE, SIDE, 3)))
     (folder / "view").mkdir()
     lifted = open_model(folder / "right.keras").lift(folder / "view", {"image": x[:2]})
     shutil.copyfile(lifted.path, folder / "source.onnx")
@@ -44,12 +45,3 @@ def network(activation: str) -> Any:
     x = layers.Conv2D(8, 3, padding="same", activation="relu", name="second")(x)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(entry, layers.Dense(6, name="scores")(x))
-
-
-def _frozen(model: Any) -> bytes:
-    """A GraphDef with the weights as constants."""
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
-
-    function = tf.function(model).get_concrete_function(tf.TensorSpec((None, SIDE, SIDE, 3), tf.float32, name="image"))
-    made: bytes = convert_variables_to_constants_v2(function).graph.as_graph_def().SerializeToString()
-    return made

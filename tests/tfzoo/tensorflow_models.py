@@ -117,13 +117,11 @@ def _first_generation(tf: Any, folder: Path, rng: np.random.Generator) -> None:
 
 def _frozen(tf: Any, folder: Path, rng: np.random.Generator) -> None:
     """Frozen graphs: a network, one with a fused BatchNormalization and leftovers, one of two outputs."""
-    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+    from tests.tfzoo.freezing import frozen
 
     model = _cnn(rng)
-    function = tf.function(lambda image: model(image, training=False), jit_compile=False)
-    concrete = function.get_concrete_function(tf.TensorSpec((None, 12, 12, 3), name="image"))
-    graph_def = convert_variables_to_constants_v2(concrete).graph.as_graph_def()
-    (folder / "frozen.pb").write_bytes(graph_def.SerializeToString())
+    made = frozen(lambda image: model(image, training=False), (None, 12, 12, 3))
+    (folder / "frozen.pb").write_bytes(made)
     with tf.Graph().as_default() as graph:
         x = tf.compat.v1.placeholder(tf.float32, (None, 10, 10, 3), name="x")
         y = tf.nn.conv2d(x, rng.normal(size=(3, 3, 3, 6)).astype("f") * 0.3, 2, "VALID", name="conv")

@@ -93,11 +93,8 @@ def _window(
 ) -> dict[str, Any]:
     """Strides, dilations, sizes and padding of a layer that slides a window over an image or a sequence."""
     node, kind = arguments[0].node, type(call.operation).__name__
-    attributes = dict(node.attrs)
-    for change in arguments:
-        attributes.pop(change.attribute, None)
-        if change.value is not None:
-            attributes[change.attribute] = change.value
+    attributes: dict[str, Any] = {**node.attrs, **{a.attribute: a.value for a in arguments}}
+    attributes = {k: v for k, v in attributes.items() if v is not None}
     changed = {a.attribute for a in arguments}
     known = {"strides", "dilations", "kernel_shape", "pads", "auto_pad", "ceil_mode", "group"}
     if changed - known or node.op == "ConvTranspose":

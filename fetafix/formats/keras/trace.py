@@ -42,24 +42,39 @@ def _plainly(tf: Any) -> Iterator[None]:
         "flatten": keras.layers.Flatten.call, "reshape": keras.layers.Reshape.call,
         "up": keras.layers.UpSampling2D.call, "normalise": nn.batch_normalization,
     }  # fmt: skip
+    keras.layers.Flatten.call, keras.layers.Reshape.call = (
+        _reshaped(tf, usual["flatten"]), _reshaped(tf, usual["reshape"]))  # fmt: skip
+    keras.layers.UpSampling2D.call, nn.batch_normalization = _enlarged(tf, usual["up"]), _normalised(tf)
+    try:
+        yield
+    finally:
+        keras.layers.Flatten.call, keras.layers.Reshape.call = usual["flatten"], usual["reshape"]
+        keras.layers.UpSampling2D.call, nn.batch_normalization = usual["up"], usual["normalise"]
 
-    def reshaped(name: str) -> Callable[..., Any]:
-        def call(layer: Any, inputs: Any) -> Any:
-            shape = tuple(layer.compute_output_shape(tuple(inputs.shape)))
-            if None in shape[1:] or None in tuple(inputs.shape)[1:]:
-                return usual[name](layer, inputs)
-            return tf.reshape(inputs, (-1, *shape[1:]))
 
-        return call
+def _reshaped(tf: Any, usual: Callable[..., Any]) -> Callable[..., Any]:
+    def call(layer: Any, inputs: Any) -> Any:
+        shape = tuple(layer.compute_output_shape(tuple(inputs.shape)))
+        if None in shape[1:] or None in tuple(inputs.shape)[1:]:
+            return usual(layer, inputs)
+        return tf.reshape(inputs, (-1, *shape[1:]))
 
-    def enlarged(layer: Any, inputs: Any) -> Any:
+    return call
+
+
+def _enlarged(tf: Any, usual: Callable[..., Any]) -> Callable[..., Any]:
+    def call(layer: Any, inputs: Any) -> Any:
         height, width = tuple(inputs.shape)[1:3]
         if layer.interpolation != "nearest" or layer.data_format != "channels_last" or None in (height, width):
-            return usual["up"](layer, inputs)
+            return usual(layer, inputs)
         size = (height * layer.size[0], width * layer.size[1])
         return tf.raw_ops.ResizeNearestNeighbor(images=inputs, size=size)
 
-    def normalised(
+    return call
+
+
+def _normalised(tf: Any) -> Callable[..., Any]:
+    def normalise(
         x: Any, mean: Any, variance: Any, axis: int, offset: Any = None, scale: Any = None, epsilon: float = 1e-3
     ) -> Any:
         rank = len(x.shape)
@@ -71,13 +86,7 @@ def _plainly(tf: Any) -> Iterator[None]:
             x, scale, offset, mean, variance, epsilon=epsilon, is_training=False
         )[0]
 
-    keras.layers.Flatten.call, keras.layers.Reshape.call = reshaped("flatten"), reshaped("reshape")
-    keras.layers.UpSampling2D.call, nn.batch_normalization = enlarged, normalised
-    try:
-        yield
-    finally:
-        keras.layers.Flatten.call, keras.layers.Reshape.call = usual["flatten"], usual["reshape"]
-        keras.layers.UpSampling2D.call, nn.batch_normalization = usual["up"], usual["normalise"]
+    return normalise
 
 
 def _affine(

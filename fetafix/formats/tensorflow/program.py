@@ -143,30 +143,10 @@ def _descend(
 def _function(
     program: Program, function: Any, functions: Mapping[str, Any], sources: list[str], results: dict[str, int]
 ) -> Flat:
-    main = {n.name: n for n in program.graph_def.node}
     body = tf_graph.Body(function, functions)
-    graph_def = type(program.graph_def)()
-    graph_def.versions.CopyFrom(program.graph_def.versions)
-    taken = {n.name for n in body.nodes}
-    names: dict[str, str] = {}
-    for arg, source in zip(body.args, sources, strict=True):
-        node = graph_def.node.add()
-        node.CopyFrom(main[split(source)[0]])
-        names[arg] = node.name = free(node.name, taken)
-        taken.add(node.name)
-
-    def named(tensor: str) -> str:
-        node, index = split(tensor)
-        return join(names.get(node, node), index)
-
-    for old in body.nodes:
-        node = graph_def.node.add()
-        node.CopyFrom(old)
-        node.ClearField("experimental_debug_info")
-        del node.input[:]
-        node.input.extend(named(body.tensor(i)) for i in old.input)
+    graph_def, names = _spelled_out(program, body, sources)
     flat, alias = tf_graph.inlined(list(graph_def.node), functions)
-    ends = [alias.get(join(*split(t)), named(t)) for t in body.results]
+    ends = [alias.get(join(*split(t)), _named(t, names)) for t in body.results]
     fed = {split(s)[0]: names[a] for a, s in zip(body.args, sources, strict=True)}
     inputs = {k: fed[split(t)[0]] for k, t in program.inputs.items() if split(t)[0] in fed}
     made = _assembled(program, flat, functions, [*ends, *names.values()])
@@ -180,6 +160,32 @@ def _function(
         {n: split(s)[0] for n, s in zip(names.values(), sources, strict=True)},
         {i: t for i, t in enumerate(ends) if i not in results.values()},
     )
+
+
+def _spelled_out(program: Program, body: tf_graph.Body, sources: list[str]) -> tuple[Any, dict[str, str]]:
+    """(GraphDef of a function's nodes behind copies of what feeds its arguments, argument → the copy's name)."""
+    main = {n.name: n for n in program.graph_def.node}
+    graph_def = type(program.graph_def)()
+    graph_def.versions.CopyFrom(program.graph_def.versions)
+    taken = {n.name for n in body.nodes}
+    names: dict[str, str] = {}
+    for arg, source in zip(body.args, sources, strict=True):
+        node = graph_def.node.add()
+        node.CopyFrom(main[split(source)[0]])
+        names[arg] = node.name = free(node.name, taken)
+        taken.add(node.name)
+    for old in body.nodes:
+        node = graph_def.node.add()
+        node.CopyFrom(old)
+        node.ClearField("experimental_debug_info")
+        del node.input[:]
+        node.input.extend(_named(body.tensor(i), names) for i in old.input)
+    return graph_def, names
+
+
+def _named(tensor: str, names: Mapping[str, str]) -> str:
+    node, index = split(tensor)
+    return join(names.get(node, node), index)
 
 
 def _main(program: Program, functions: Mapping[str, Any]) -> Flat:
