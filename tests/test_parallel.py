@@ -290,8 +290,9 @@ def test_closing_ends_a_running_worker(tmp_path):
 
 
 PARENT = """
-import sys, numpy as np
+import signal, sys, numpy as np
 from fetafix.parallel import ModelProcess
+signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 model = ModelProcess(sys.argv[1])
 model.info()
 pending = model.start_run({"x": np.zeros((1, 64, 64), np.float32)})
@@ -326,7 +327,10 @@ def test_ctrl_c_is_the_parents_affair(tmp_path):
     parent, worker = started_parent(tmp_path)
     os.kill(worker, signal.SIGINT)  # a terminal sends it to both
     parent.send_signal(signal.SIGINT)
-    out, _ = parent.communicate(timeout=30)
+    try:
+        out, _ = parent.communicate(timeout=30)
+    finally:
+        parent.kill()
     assert "closed" in out and parent.returncode == 130
     assert not alive(worker)
 
