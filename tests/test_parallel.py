@@ -290,9 +290,8 @@ def test_closing_ends_a_running_worker(tmp_path):
 
 
 PARENT = """
-import signal, sys, numpy as np
+import sys, numpy as np
 from fetafix.parallel import ModelProcess
-signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts in the background ignores it
 model = ModelProcess(sys.argv[1])
 model.info()
 pending = model.start_run({"x": np.zeros((1, 64, 64), np.float32)})
