@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from fetafix.api import Options, check, repair
 from fetafix.formats import recognise
@@ -37,3 +40,19 @@ def repaired(target: Path, codes: set[str], folder: Path, again: bool = False) -
     if again:
         second = repair(SOURCE, out, options(), RepairOptions(output=folder / f"again-{target.name}", apply=True))
         assert second.verdict is Verdict.EQUIVALENT and not second.repairs
+
+
+def cases(healthy: str, seeded: Mapping[str, set[str]]) -> tuple[Callable[..., None], Callable[..., None]]:
+    """The two tests of a format, for a file of its own: test processes share the work by files.
+
+    healthy: the faithful conversion. seeded: faulty file → the codes that are to be found in it.
+    """
+
+    def test_a_faithful_conversion_is_equivalent(tfzoo: Callable[[str], Path]) -> None:
+        faithful(tfzoo("mobilenet") / healthy)
+
+    @pytest.mark.parametrize("name", seeded)
+    def test_a_seeded_fault_is_repaired_in_place(name: str, tfzoo: Callable[[str], Path], tmp_path: Path) -> None:
+        repaired(tfzoo("mobilenet") / name, seeded[name], tmp_path, again=name == next(iter(seeded)))
+
+    return test_a_faithful_conversion_is_equivalent, test_a_seeded_fault_is_repaired_in_place

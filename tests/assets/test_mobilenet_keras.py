@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-
 import pytest
 
 from tests.assets import mobilenet
@@ -12,7 +9,6 @@ from tests.assets.zoo import NEEDS_ASSETS
 
 pytestmark = [*NEEDS_ASSETS, pytest.mark.slow]
 
-HEALTHY = ("mobilenet.keras",)
 SEEDED = {
     "kernel-turned.h5": {"wb-kernel-layout"},
     "relu6-lost.h5": {"lh-relu6-max"},
@@ -20,12 +16,6 @@ SEEDED = {
     "two.h5": {"lh-dilation", "wb-kernel-layout"},
 }
 
-
-@pytest.mark.parametrize("name", HEALTHY)
-def test_a_faithful_conversion_is_equivalent(name: str, tfzoo: Callable[[str], Path]) -> None:
-    mobilenet.faithful(tfzoo("mobilenet") / name)
-
-
-@pytest.mark.parametrize("name", SEEDED)
-def test_a_seeded_fault_is_repaired_in_place(name: str, tfzoo: Callable[[str], Path], tmp_path: Path) -> None:
-    mobilenet.repaired(tfzoo("mobilenet") / name, SEEDED[name], tmp_path, again=name == next(iter(SEEDED)))
+test_a_faithful_conversion_is_equivalent, test_a_seeded_fault_is_repaired_in_place = mobilenet.cases(
+    "mobilenet.keras", SEEDED
+)
