@@ -13,10 +13,10 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet --quiet -c confi
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench clean
+.PHONY: help demo test lint types bench catalogue clean
 
 help: ## say what can be made
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -51,6 +51,9 @@ types: $(VENV)/.dev ## check types with mypy --strict
 
 bench: $(VENV)/.dev ## measure speed and memory against plain scripts, as ratios
 	@$(PY) -m fetafix.bench speed $(ARGS)
+
+catalogue: $(VENV)/.run ## make the page of all fault types, fetafix/faults/CATALOGUE.md
+	@$(PY) -m fetafix faults --markdown fetafix/faults/CATALOGUE.md
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) demo-output build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

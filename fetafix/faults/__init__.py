@@ -23,8 +23,16 @@ from typing import get_args
 from fetafix.errors import UsageError
 from fetafix.faults.base import Category, FaultType, Interface, Site, Suspicion
 
-__all__ = ["HEADINGS", "FaultType", "Interface", "Site", "Suspicion", "catalogue", "document", "get", "module_name"]
+__all__ = [
+    "CATEGORIES", "HEADINGS", "FaultType", "Interface", "Site", "Suspicion", "catalogue", "document", "get",
+    "module_name",
+]  # fmt: skip
 
+CATEGORIES: Mapping[Category, str] = MappingProxyType({
+    "PP": "preprocessing", "ID": "input dimensions", "TSS": "tensor shape and structure", "WB": "weights and biases",
+    "LH": "layer hyper-parameters", "CG": "computation graph", "QP": "quantisation", "DT": "precision",
+    "OP": "outputs", "VS": "operator versions", "ST": "storage",
+})  # fmt: skip
 HEADINGS = ("What goes wrong", "How it shows", "Repair", "When not to apply", "Seen in")
 _NAMES = "|".join(HEADINGS)
 _HEADING = re.compile(rf"^\s*(?:[*#_]+\s*({_NAMES})[*_]*\s*[:.]?|({_NAMES})\s*(?::|$))\s*(.*)$", re.IGNORECASE)
