@@ -82,6 +82,8 @@ WRONG: dict[str, tuple[str, str, str, str]] = {  # source's and target's preproc
     "bgr": ("unit", "unit,color=bgr", "pp-bgr", "color=rgb"),
     "range": ("unit", "raw", "pp-range", "scale=0.0039"),
     "mean and std": ("unit", "keras-torch", "pp-mean-std", "mean=0.0, std=1.0"),
+    "shift before scale": ("keras-torch", "keras-torch,mean=[0.485/255,0.456/255,0.406/255]", "pp-scalar-std",
+                           "mean=(0.485, 0.456, 0.406)"),
     "tf for torch": ("keras-torch", "keras-tf", "pp-mean-std", "mean=(0.485, 0.456, 0.406)"),
     "transposed": ("unit", "unit,transpose_hw=true", "pp-hw-swap", "transpose_hw=False"),
     "caffe": ("unit", "keras-caffe", "pp-mean-std", "color=rgb"),
@@ -143,8 +145,8 @@ def test_baked_it_is_in_the_graph(place: Path, tmp_path: Path, case: str, target
 
 GRAPHS: dict[str, tuple[str, str, str]] = {  # source, target, code; both are prepared alike
     "first weights in BGR": ("source.onnx", "bgr-weights.onnx", "pp-bgr"),
-    "rescaled twice": ("source.onnx", "rescaling.onnx", "pp-range"),
-    "rescaling lost": ("rescaling.onnx", "source.onnx", "pp-range"),
+    "rescaled twice": ("source.onnx", "rescaling.onnx", "pp-double-rescale"),
+    "rescaling lost": ("rescaling.onnx", "source.onnx", "pp-double-rescale"),
     "normalisation lost": ("normalising.onnx", "source.onnx", "pp-mean-std"),
     "normalised twice": ("source.onnx", "normalising.onnx", "pp-mean-std"),
 }

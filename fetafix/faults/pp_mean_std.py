@@ -13,10 +13,11 @@ The right mean and std in the configuration; or the baked Sub, Div, Mul or Add c
 
 *When not to apply*
 The normalisation is folded into the first layer without padding: it answers the same, a NO-OP. Folded into a
-zero-padded layer, the border stays wrong and no normalisation explains it.
+zero-padded layer, the border stays wrong and no normalisation explains it (pp-mean-folded). One std for all channels, or
+the shift on the wrong side of the scaling: pp-scalar-std.
 
 *Seen in*
-insightface#2508; onnx#1440; ncnn#1472; coremltools#64 (one std for all channels), #1087
+insightface#2508; onnx#1440; ncnn#1472
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ import numpy as np
 from fetafix.edits import Edit
 from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.inputfix import describe, evidence, fixes, maps, reader
+from fetafix.graph.inputkind import kind
 from fetafix.graph.inputnodes import by_channel
 from fetafix.graph.inputplaces import New, inserted, places, retuned
 from fetafix.ir import Array, Graph
@@ -40,7 +42,7 @@ _MEAN, _STD = np.array([0.485, 0.456, 0.406, 0.44]), np.array([0.229, 0.224, 0.2
 def detect(site: Any) -> Iterator[Suspicion]:
     """Claims the maps that scale each channel by its own numbers."""
     for found in maps(site) if not site.healed(site.error) else ():
-        if found.scaled and found.by_channel:
+        if kind(site, found) == "channels":
             sure = (0.95 if not found.reordered and not found.swapped else 0.92) + (0.02 if found.naming else 0.0)
             yield Suspicion(CODE, reader(site, found), None, sure, evidence(found), describe(found), found)
 

@@ -85,7 +85,7 @@ def _inferred(pair: _Pair) -> InputMap | None:
     count = max(1, min(len(given), _PIXELS // max(given[0].size, 1)))
     evaluator = Evaluator()
     try:
-        axis, spatial = _axes(pair.target, pair.name, given)
+        axis, spatial = axes(pair.target, pair.name, given)
         feeds = {k: v[:count] if len(v) == len(given) else v for k, v in pair.source_feeds.items()}
         (wanted,) = evaluator.run(pair.source, feeds, [theirs])
         piece = pair.target.between([pair.name], [ours])
@@ -112,7 +112,7 @@ def _aligned(probe: Probe) -> Probe:
     return Probe(probe.input, probe.given, probe.wanted.transpose(perm), probe.respond, probe.axis, probe.spatial)
 
 
-def _axes(graph: Graph, name: str, given: Array) -> tuple[int | None, tuple[int, int] | None]:
+def axes(graph: Graph, name: str, given: Array) -> tuple[int | None, tuple[int, int] | None]:
     """The channel axis of an input and its two spatial axes; channels are what the first convolution takes as such."""
     if given.ndim == 3:
         return None, (1, 2)

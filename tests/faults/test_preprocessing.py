@@ -13,6 +13,7 @@ from fetafix.edits import RemoveNode, SetInput, SetPreprocessing, apply
 from fetafix.faults import catalogue, get
 from fetafix.faults.base import Interface
 from fetafix.graph.inputfix import maps
+from fetafix.graph.inputplaces import New, inserted, places
 from fetafix.graph.pixels import affine_of, reprocessed
 from fetafix.graph.segment import Segment
 from fetafix.ir import Array, Graph
@@ -20,7 +21,7 @@ from tests.faults.models import renamed
 from tests.faults.sites import best_trial, broken, claims, cnn, feeds_of, interface, segment
 from tests.faults.support import NHWC, with_shapes
 
-CODES = ("pp-bgr", "pp-range", "pp-mean-std", "pp-hw-swap")
+CODES = ("pp-bgr", "pp-range", "pp-double-rescale", "pp-mean-std", "pp-scalar-std", "pp-hw-swap")
 FAULTS = [get(c) for c in CODES]
 IMAGENET = {"scale": 1 / 255, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 CONFIGS: dict[str, tuple[dict[str, Any], set[str]]] = {
@@ -30,6 +31,9 @@ CONFIGS: dict[str, tuple[dict[str, Any], set[str]]] = {
     "turned": ({**IMAGENET, "transpose_hw": True}, {"pp-hw-swap"}),
     "tf": ({"scale": 1 / 127.5, "offset": -1.0}, {"pp-mean-std"}),
     "caffe": ({"color": "bgr", "mean": [103.939, 116.779, 123.68]}, {"pp-bgr", "pp-mean-std"}),
+    "one std": ({**IMAGENET, "std": 0.226}, {"pp-scalar-std"}),
+    "shift before scale": ({"scale": 1 / 255, "mean": [0.485 / 255, 0.456 / 255, 0.406 / 255], "std": IMAGENET["std"]},
+                           {"pp-scalar-std"}),
 }
 
 
@@ -51,6 +55,9 @@ def _segment(source: Graph, target: Graph) -> Segment:
 def test_baked_mistake_is_named_and_healed(code: str, nhwc: bool, normalised: bool, seed: int) -> None:
     source, fault = model(nhwc, normalised), get(code)
     made = broken(fault, source, seed)
+    if code == "pp-scalar-std" and not normalised:  # where nothing is normalised there is no std
+        assert made is None
+        return
     assert made is not None
     for site in (_segment(source, made[0]), interface(source, made[0], tolerance=5e-6)):
         assert site.error > 1e-3
@@ -108,6 +115,25 @@ def test_wrong_configuration_is_inferred_from_the_models_alone(config: str, nhwc
             assert np.allclose(a, b, rtol=1e-3, atol=1e-3)
         baked = [list(p) for p in found[0][0].propose(site, found[0][1])][1:]
         assert baked and min(site.trial(p) for p in baked) < 1e-3
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["twice", "lost"])
+@pytest.mark.parametrize("tf", [False, True], ids=["unit", "tf"])
+def test_a_rescaling_that_one_model_has_built_in(lost: bool, tf: bool) -> None:
+    bare = model(False, False)
+    nodes: list[New] = [("Div", {}, np.float32([127.5])), ("Sub", {}, np.float32([1]))] if tf else [
+        ("Mul", {}, np.float32([1 / 255]))]
+    built_in = with_shapes(apply(bare, inserted(bare, places(bare)[0], nodes)), feeds_of(bare))
+    source, target = (built_in, bare) if lost else (bare, built_in)
+    feeds = {k: v * np.float32(255) if lost else v for k, v in feeds_of(bare).items()}
+    site = interface(source, renamed(target), feeds, tolerance=5e-6)
+    ((fault, suspicion),) = claims(site, FAULTS)
+    assert fault.code == "pp-double-rescale"
+    assert suspicion.evidence["rescaling"] == ("missing" if lost else "superfluous")
+    assert site.healed(best_trial(site, fault, suspicion)[0])
+    baked = [p for p in fault.propose(site, suspicion) if not isinstance(p[0], SetPreprocessing)]
+    assert site.healed(site.trial(baked[0]))
+    assert lost or {type(e) for e in baked[0]} == {RemoveNode}
 
 
 def test_ranges_are_named() -> None:
