@@ -121,7 +121,7 @@ class Forcing:
             if self.rounding.active:
                 self._remember(node, out, shaken, depth, state, into)
             below = any(t in state.open or (overlay and t in overlay.open) for t in node.reads)
-            if below or (value.dtype.kind in "fV" and value.size > 1):
+            if below or out in self.outputs or (value.dtype.kind in "fV" and value.size > 1):
                 into.open[out] = None
         return matched
 

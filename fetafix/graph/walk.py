@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fetafix.graph.closing import closing
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.fingerprint import Index, compare, relate
 from fetafix.graph.forcing import NO_SLACK, Forcing, Slack, State, Twin
@@ -34,6 +35,7 @@ _SETTLING = 3  # nodes that a region may stay open before anything is supposed: 
 _PATIENCE = 24
 _ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})  # they come in pairs behind every operator
 _LOOKAHEAD = 30
+_FAR = 600  # nodes that an unrolled recurrent layer may stay open
 _TELLING_FAILURES = 3
 _WORK, _LEAST_WORK = 10, 600  # nodes computed in vain, per node of the target: sound pairs need up to 3
 
@@ -73,6 +75,7 @@ class Walk:
         self.evidence = Evidence(source, target, source_values, index)
         self.forcing = Forcing(target, source_values, index, evaluator, self.evidence, outputs, slack)
         self._examined: set[str] = set()
+        self._closing: set[str] = set()
         self._work = max(_LEAST_WORK, _WORK * len(target.nodes))
         self._at = {o: i for i, n in enumerate(target.nodes) for o in n.outputs if o}
 
@@ -90,7 +93,9 @@ class Walk:
             since = since + (node.op not in _ROUNDING) if frontier else 0
             desperate = last or (since > 0 and since % _PATIENCE == 0)
             if frontier and (desperate or since >= _SETTLING):
-                changed = self._resolve(frontier, desperate)
+                if desperate or since == _SETTLING:
+                    self._look(_FAR if desperate else _LOOKAHEAD)
+                changed = self._resolve([t for t in frontier if t not in self._closing], desperate)
                 if changed is not None:
                     position, since = self._at[changed], 0
             position += 1
@@ -104,6 +109,10 @@ class Walk:
             self.state.values.pop(tensor, None)
             self.state.shaken.pop(tensor, None)
         return frontier
+
+    def _look(self, ahead: int) -> None:
+        """See which open tensors close by themselves: about them nothing is to be supposed."""
+        self._closing |= closing(self.target, self.forcing, self.state, self.outputs, self._at, ahead)
 
     def _needed(self) -> set[str]:
         """Open tensors of which a reader is still to be computed, or makes an open tensor that is needed itself."""
@@ -119,7 +128,7 @@ class Walk:
     def _resolve(self, frontier: Sequence[str], desperate: bool) -> str | None:
         """Try suppositions on the open region; the tensor of the one that stands, its region recorded as guilty."""
         state = self.state
-        if self._work <= 0 and not desperate:
+        if not frontier or (self._work <= 0 and not desperate):
             return None
         fresh = frontier if desperate else [t for t in frontier if t not in self._examined]
         self._examined.update(fresh)
@@ -270,6 +279,7 @@ class Walk:
         state.open.update(overlay.open)
         state.done |= overlay.done
         self._examined.clear()
+        self._closing.clear()
 
     def _downstream(self, tensor: str) -> Sequence[Node]:
         """Computed nodes that used the tensor's old value; what equals the source nevertheless stays."""

@@ -1,0 +1,192 @@
+"""Small recurrent and transformer models with every operator that their faults need, in the forms converters write."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from fetafix.ir import Array, Graph, Value
+from tests.faults.support import Builder, with_shapes
+
+VOCABULARY, WIDTH, HEADS, LENGTH = 23, 8, 2, 6
+_INT = np.dtype(np.int64)
+
+
+def ints(*values: int) -> Array:
+    """An int64 vector."""
+    return np.array(values, np.int64)
+
+
+def token_input(b: Builder, name: str = "input_ids", length: int = LENGTH) -> str:
+    """An int64 input (batch, length)."""
+    b.inputs.append(Value(name, _INT, (3, length)))
+    return name
+
+
+def feeds_of(graph: Graph, seed: int = 0) -> dict[str, Array]:
+    """Ids below the vocabulary, masks with zeros at the end, Gaussian floats."""
+    rng = np.random.default_rng(seed)
+    made = {}
+    for value in graph.inputs:
+        dims = tuple(d if isinstance(d, int) else 3 for d in value.shape or ())
+        if "mask" in value.name:
+            made[value.name] = (np.arange(dims[1]) < rng.integers(2, dims[1] + 1, (dims[0], 1))).astype(value.dtype)
+        elif value.dtype.kind == "i":
+            made[value.name] = rng.integers(0, VOCABULARY, dims).astype(value.dtype)
+        else:
+            made[value.name] = rng.standard_normal(dims).astype(value.dtype)
+    return made
+
+
+def finish(b: Builder, *outputs: str) -> Graph:
+    """The graph with measured shapes and an open batch."""
+    values = tuple(Value(o, np.dtype(np.float32)) for o in outputs)
+    domains = {n.domain: 1 for n in b.nodes if n.domain}
+    graph = Graph(tuple(b.nodes), dict(b.tensors), tuple(b.inputs), values, {"": b.opset, **domains})
+    graph = with_shapes(graph, feeds_of(graph))
+    return replace(graph, inputs=tuple(replace(v, shape=("N", *(v.shape or ())[1:])) for v in graph.inputs))
+
+
+# ---------------------------------------------------------------- recurrent
+
+
+def recurrent(b: Builder, op: str, x: str, ins: int, hidden: int, direction: str = "forward", **attrs: Any) -> str:
+    """An LSTM, GRU or RNN with biases on a (time, batch, features) tensor; returns the name of Y."""
+    gates, sides = {"LSTM": 4, "GRU": 3, "RNN": 1}[op], 2 if direction == "bidirectional" else 1
+    w, r = b.normal(sides, gates * hidden, ins, scale=0.6), b.normal(sides, gates * hidden, hidden, scale=0.5)
+    bias = b.normal(sides, 2 * gates * hidden, scale=0.4)
+    outputs = 3 if op == "LSTM" else 2
+    return b.op(op, x, w, r, bias, outputs=outputs, hidden_size=hidden, direction=direction, **attrs)
+
+
+def recurrent_tokens(seed: int = 0, op: str = "LSTM", **attrs: Any) -> Graph:
+    """Embedding, a bidirectional layer, a forward layer, and a classifier on its last hidden state."""
+    b = Builder(seed)
+    x = b.op("Gather", b.normal(VOCABULARY, WIDTH), token_input(b), axis=0)
+    y = recurrent(b, op, b.op("Transpose", x, perm=(1, 0, 2)), WIDTH, 5, "bidirectional", **attrs)
+    y = b.op("Reshape", b.op("Transpose", y, perm=(0, 2, 1, 3)), ints(0, 0, -1))
+    y = recurrent(b, op, y, 10, 6, **attrs)
+    last = b.op("Squeeze", f"{y}_1", ints(0))
+    return finish(b, b.op("Gemm", last, b.weight(4, 6), b.normal(4), transB=1))
+
+
+def recurrent_series(seed: int = 0, op: str = "GRU", direction: str = "forward", **attrs: Any) -> Graph:
+    """A float series through one layer; the head reads every step."""
+    b = Builder(seed)
+    x = b.op("Transpose", b.input((3, 9, 4), "series"), perm=(1, 0, 2))
+    y = recurrent(b, op, x, 4, 5, direction, **attrs)
+    y = b.op("Transpose", y, perm=(2, 0, 1, 3))
+    y = b.op("Reshape", y, ints(0, 0, -1))
+    width = 10 if direction == "bidirectional" else 5
+    return finish(b, b.op("Add", b.op("MatMul", y, b.weight(width, 3)), b.normal(3)))
+
+
+# ---------------------------------------------------------------- transformers
+
+
+def linear(b: Builder, x: str, ins: int, outs: int) -> str:
+    """MatMul + Add, as exporters write a linear layer on (batch, length, features)."""
+    return b.op("Add", b.op("MatMul", x, b.weight(outs, ins).T.copy()), b.normal(outs, scale=0.3))
+
+
+def mean(b: Builder, x: str) -> str:
+    """ReduceMean over the last axis, as the opset spells it."""
+    return b.op("ReduceMean", x, ints(-1)) if b.opset >= 18 else b.op("ReduceMean", x, axes=(-1,))
+
+
+def layernorm(b: Builder, x: str, epsilon: float = 1e-5, spelled: bool = False) -> str:
+    """LayerNormalization over the last axis, or its decomposition."""
+    gamma, beta = b.normal(WIDTH, scale=0.2, mean=1.0), b.normal(WIDTH, scale=0.2)
+    if not spelled:
+        return b.op("LayerNormalization", x, gamma, beta, axis=-1, epsilon=epsilon)
+    centred = b.op("Sub", x, mean(b, x))
+    variance = mean(b, b.op("Pow", centred, np.array(2.0, np.float32)))
+    deviation = b.op("Sqrt", b.op("Add", variance, np.array(epsilon, np.float32)))
+    return b.op("Add", b.op("Mul", b.op("Div", centred, deviation), gamma), beta)
+
+
+def gelu(b: Builder, x: str, form: str = "erf") -> str:
+    """x·Φ(x): "erf" and "tanh" spelled out, "Gelu none" and "Gelu tanh" as operators (opset 20)."""
+    half, one = np.array(0.5, np.float32), np.array(1.0, np.float32)
+    if form.startswith("Gelu"):
+        return b.op("Gelu", x, approximate=form[5:])
+    if form == "erf":
+        inner = b.op("Erf", b.op("Div", x, np.array(np.sqrt(2), np.float32)))
+        return b.op("Mul", b.op("Mul", x, b.op("Add", inner, one)), half)
+    cube = b.op("Mul", b.op("Pow", x, np.array(3.0, np.float32)), np.array(0.044715, np.float32))
+    inner = b.op("Mul", b.op("Add", x, cube), np.array(np.sqrt(2 / np.pi), np.float32))
+    return b.op("Mul", b.op("Mul", x, half), b.op("Add", b.op("Tanh", inner), one))
+
+
+def heads(b: Builder, x: str, transposed: tuple[int, ...] = (0, 2, 1, 3)) -> str:
+    """(batch, length, width) as (batch, heads, length, width / heads)."""
+    return b.op("Transpose", b.op("Reshape", x, ints(0, 0, HEADS, WIDTH // HEADS)), perm=transposed)
+
+
+def attention(b: Builder, x: str, mask: str | Array | None = None, scale: str = "div", core: str = "chain") -> str:
+    """Multi-head self attention with an additive mask. scale: "div" or "mul" behind, "query" before the product.
+
+    core "Attention": the operator of opset 23.
+    """
+    q, k, v = (linear(b, x, WIDTH, WIDTH) for _ in range(3))
+    root = np.array(np.sqrt(WIDTH // HEADS), np.float32)
+    if core == "Attention":
+        y = b.op("Attention", heads(b, q), heads(b, k), heads(b, v), *([] if mask is None else [mask]))
+    else:
+        q = b.op("Div", q, root) if scale == "query" else q
+        scores = b.op("MatMul", heads(b, q), heads(b, k, (0, 2, 3, 1)))
+        if scale != "query":
+            scores = b.op("Div", scores, root) if scale == "div" else b.op("Mul", scores, np.asarray(1 / root, np.float32))
+        scores = scores if mask is None else b.op("Add", scores, mask)
+        y = b.op("MatMul", b.op("Softmax", scores, axis=-1), heads(b, v))
+    y = b.op("Reshape", b.op("Transpose", y, perm=(0, 2, 1, 3)), ints(0, 0, WIDTH))
+    return linear(b, y, WIDTH, WIDTH)
+
+
+def padding_mask(b: Builder) -> str:
+    """attention_mask (batch, length), 1 = real, as an additive mask (batch, 1, 1, length)."""
+    x = b.op("Cast", b.op("Unsqueeze", token_input(b, "attention_mask"), ints(1, 2)), to=1)
+    return b.op("Mul", b.op("Sub", np.array(1.0, np.float32), x), np.array(-1e4, np.float32))
+
+
+def causal_mask(length: int = LENGTH) -> Array:
+    """0 on and below the diagonal, −10⁴ above it: (1, 1, length, length)."""
+    return np.triu(np.full((1, 1, length, length), -1e4, np.float32), 1)
+
+
+def embedding(b: Builder, ids: str) -> str:
+    """Token and position embeddings, summed."""
+    x = b.op("Gather", b.normal(VOCABULARY, WIDTH), ids, axis=0)
+    return b.op("Add", x, b.normal(1, LENGTH, WIDTH, scale=0.5))
+
+
+def encoder(seed: int = 0, *, act: str = "erf", scale: str = "div", spelled: bool = False, layers: int = 2,
+            core: str = "chain", epsilon: float = 1e-5, opset: int = 17) -> Graph:
+    """A BERT-style encoder: post-norm blocks with a padding mask, and a classifier on the first token."""
+    b = Builder(seed, opset)
+    x = layernorm(b, embedding(b, token_input(b)), epsilon, spelled)
+    mask = padding_mask(b)
+    for _ in range(layers):
+        x = layernorm(b, b.op("Add", attention(b, x, mask, scale, core), x), epsilon, spelled)
+        y = linear(b, gelu(b, linear(b, x, WIDTH, 2 * WIDTH), act), 2 * WIDTH, WIDTH)
+        x = layernorm(b, b.op("Add", y, x), epsilon, spelled)
+    first = b.op("Gather", x, np.array(0, np.int64), axis=1)
+    return finish(b, b.op("Gemm", b.op("Tanh", first), b.weight(4, WIDTH), b.normal(4), transB=1))
+
+
+def decoder(seed: int = 0, *, act: str = "tanh", masked: bool = True, scale: str = "mul", core: str = "chain",
+            spelled: bool = False, opset: int = 17) -> Graph:
+    """A GPT-style decoder: pre-norm blocks with a causal mask, logits by the tied embedding."""
+    b = Builder(seed, opset)
+    table = b.normal(VOCABULARY, WIDTH)
+    b.tensors["embedding"] = table
+    x = b.op("Add", b.op("Gather", "embedding", token_input(b), axis=0), b.normal(1, LENGTH, WIDTH, scale=0.5))
+    for _ in range(2):
+        mask = causal_mask() if masked else None
+        x = b.op("Add", x, attention(b, layernorm(b, x, 1e-5, spelled), mask, scale, core))
+        y = gelu(b, linear(b, layernorm(b, x, 1e-5, spelled), WIDTH, 2 * WIDTH), act)
+        x = b.op("Add", x, linear(b, y, 2 * WIDTH, WIDTH))
+    tied = b.op("Transpose", "embedding", perm=(1, 0))
+    return finish(b, b.op("MatMul", layernorm(b, x, 1e-5, spelled), tied))
