@@ -67,7 +67,10 @@ def _run(
 
 
 def _checked(session: Session) -> Report:
-    report = report_on(session, session.judge("all", stop=True))
+    from fetafix import evidence
+
+    judgement = session.judge("all", stop=True)
+    report = evidence.extended(session, report_on(session, judgement), judgement)
     return msgspec.structs.replace(report, notes=[*report.notes, *_coded(session, report.verdict)])
 
 

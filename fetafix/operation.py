@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fetafix import explained, offer, planning, preparation, repair, tapped
+from fetafix import evidence, explained, offer, planning, preparation, repair, tapped, unmask
 from fetafix.api import report_on
 from fetafix.edit_data import ArrayStore
 from fetafix.errors import LiftError
@@ -36,14 +36,19 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 def localized(session: Session) -> Report:
     """The report of `localize`."""
-    report = _as(report_on(session, session.judge("all", stop=True)), command="localize")
+    judgement = session.judge("all", stop=True)
+    report = evidence.extended(session, _as(report_on(session, judgement), command="localize"), judgement)
     if _settled(report, session):
         return report
     with ExitStack() as stack:
         bench = _lifted(session, stack)
         if bench.failures:
             return _tapped(report, session, bench)
-        located = _located(session, bench, bake=False)
+        located = _located(session, bench, False, judgement.ruling.verdict)
+        if report.verdict is Verdict.EQUIVALENT and session.annexes:  # only inputs that hang on ties differ
+            if not located.steps:
+                return report
+            report = evidence.seen_inside(report)
         notes = [*report.notes, *_notes(bench, located)]
         report = _as(report, findings=located.findings(bench, catalogue()), notes=notes)
         return _explained(report, bench, located)
@@ -55,7 +60,8 @@ def repaired(session: Session, wanted: RepairOptions) -> Report:
         planning.approved(session, wanted.plan)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(wanted.journal))
-        report = _as(report_on(session, session.judge("all")), command="repair")
+        judgement = session.judge("all")
+        report = evidence.extended(session, _as(report_on(session, judgement), command="repair"), judgement)
         if journal.path is None and wanted.offer_journal and not _settled(report, session):
             journal = stack.enter_context(Journal(wanted.offer_journal))
         report = _as(report, journal=str(journal.path) if journal.path else None)
@@ -72,15 +78,18 @@ def repaired(session: Session, wanted: RepairOptions) -> Report:
                 journal.write("finding", finding=item)
             why = "Nothing can be repaired: that takes an ONNX view that answers as the model does"
             return _as(report, reason=f"{report.reason.rstrip('.')}. {why} (see the notes).")
-        return Operation(session, bench, wanted, journal, stack).run(report)
+        verdict = judgement.ruling.verdict
+        return Operation(session, bench, wanted, journal, stack, verdict).run(report)
 
 
 class Operation:
     """One repair, from the open workbench to the report."""
 
     def __init__(
-        self, session: Session, bench: Workbench, wanted: RepairOptions, journal: Journal, stack: ExitStack
-    ) -> None:
+        self, session: Session, bench: Workbench, wanted: RepairOptions, journal: Journal, stack: ExitStack,
+        verdict: Verdict,
+    ) -> None:  # fmt: skip
+        self.verdict = verdict  # on the samples
         self.session, self.bench, self.wanted, self.journal = session, bench, wanted, journal
         self.out = Path(wanted.output) if wanted.output else default_output(session.paths[1])
         self.surgeon = stack.enter_context(Surgeon(session, bench.target_lift.path, bench.folder, journal))
@@ -88,6 +97,10 @@ class Operation:
     def run(self, report: Report) -> Report:
         """Find, apply, prove, write; `report` is that of the pair as it is."""
         located, groups, found, notes = self._propose()
+        if report.verdict is Verdict.EQUIVALENT and self.session.annexes:  # only inputs that hang on ties differ
+            if not groups:
+                return report
+            report = evidence.seen_inside(report)
         search = self.session.judge("search")
         with self.session.timed("operate"):
             trial = self.surgeon.operate(groups, search) if groups else Trial((), None, search)
@@ -109,7 +122,7 @@ class Operation:
         if self.wanted.plan:
             return None, planning.groups(self.session, self.wanted, self.journal), [], []
         store = ArrayStore()
-        located = _located(self.session, self.bench, self.wanted.bake)
+        located = _located(self.session, self.bench, self.wanted.bake, self.verdict)
         groups = repair.groups_of(located, self.bench, catalogue(), store)
         found = located.findings(self.bench, catalogue())
         _log_located(self.journal, located, found)
@@ -138,6 +151,9 @@ class Operation:
         if not repair.better(proof, first) and self.session.samplings.heldout:
             return self._rolled_back(_as(report, agreement=first.agreement))
         verdict, reason = _ending(proof, trial, self.wanted, report.quantisation)
+        left = evidence.still_hidden(self.session, proof, trial.copy.process) if trial.copy.preprocess is None else ""
+        if left:
+            verdict, reason = Verdict.PARTLY_REPAIRED, f"{reason.rstrip('.')}; but {left}"
         output = self._write(trial.kept) if self.wanted.apply else None
         if repair.preprocessing(trial.kept):
             report = _as(report, notes=[*report.notes, self._prepared(trial.kept)])
@@ -174,7 +190,7 @@ class Operation:
 def _settled(report: Report, session: Session) -> bool:
     """Whether there is nothing to look for: answers and interfaces agree, or the source has no answer to agree with."""
     sound = report.verdict is Verdict.EQUIVALENT and not session.bindings.extra
-    return sound or report.verdict is Verdict.UNDECIDED
+    return (sound and not session.annexes) or report.verdict is Verdict.UNDECIDED
 
 
 def _explained(report: Report, bench: Workbench, located: Located, repaired: bool = False) -> Report:
@@ -210,9 +226,14 @@ def _tapped(report: Report, session: Session, bench: Workbench) -> Report:
     return _as(report, findings=list(seen.findings), notes=[*report.notes, *seen.notes])
 
 
-def _located(session: Session, bench: Workbench, bake: bool) -> Located:
+def _located(session: Session, bench: Workbench, bake: bool, verdict: Verdict) -> Located:
+    """`verdict`: on the samples."""
+    def progress(text: str) -> None:
+        session.options.progress(text, 0, None)
+
     with session.timed("localize"):
-        return locate(bench, catalogue(), bake, lambda text: session.options.progress(text, 0, None))
+        located = locate(bench, catalogue(), bake, progress)
+        return unmask.further(bench, located, list(catalogue().values()), verdict, progress)
 
 
 def _ending(

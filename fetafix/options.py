@@ -13,6 +13,7 @@ from fetafix.judge.verdict import Gate
 
 Side = Literal["source", "target"]
 RUNTIME = ("threads", "device", "provider", "optimise", "signature")
+SEARCHES = ("off", "quick", "deep")
 LEVELS = ("none", "basic", "extended", "all")
 Progress = Callable[[str, int, int | None], None]
 
@@ -37,6 +38,8 @@ class Options:
       differ. confidence: of the bounds, and of the decision to stop early.
     tolerance: by output name (the source's or the target's), what it may differ by instead of the noise: a number
       (max_abs), or a mapping or an object with max_abs, mean_abs, max_rel, rel_l2.
+    search: how much to look for inputs beside the data on which the models disagree: "off", "quick" or "deep".
+    keep_worst: the .npz that those found are written to.
     accept: findings that are known and accepted. progress: called as progress(stage, done, total or None).
     """
 
@@ -65,6 +68,8 @@ class Options:
     max_mismatch: float = 0.0
     confidence: float = 0.95
     tolerance: Mapping[str, Any] = field(default_factory=dict)
+    search: str = "off"
+    keep_worst: str | Path | None = None
     accept: tuple[Any, ...] = ()
     progress: Progress = _silent
 
@@ -82,6 +87,8 @@ class Options:
             raise UsageError(f"confidence lies between 0 and 1, found {self.confidence}")
         if self.gate not in (None, "labels", "numeric"):
             raise UsageError(f"the gate is labels or numeric, found {self.gate!r}")
+        if self.search not in SEARCHES:
+            raise UsageError(f"expected search to be one of {', '.join(SEARCHES)}, found {self.search!r}")
         for level in (self.source_optimise, self.target_optimise):
             if level is not None and level not in LEVELS:
                 raise UsageError(f"expected optimise to be one of {', '.join(LEVELS)}, found {level!r}")

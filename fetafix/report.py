@@ -74,10 +74,37 @@ class OutputAgreement(Record, frozen=True, kw_only=True):
     max_codes: float | None = None
 
 
+class TaskAgreement(Record, frozen=True, kw_only=True):
+    """How far two models give the same answers, as one comparator (`fetafix.judge.tasks`) sees it.
+
+    task: its name ("segmentation"). outputs: the source's outputs that it judges together. sure: "asked" (by the user),
+    "yes", or "maybe", a guess that decides nothing; why: what it rests on. weighs: whether it counts in the verdict.
+    samples, agreeing, share: how many were compared, and on how many of them the answers agree within the `limits`;
+    bounds: exact ones of the share. likeness: from 0 to 1, how much alike the answers are. figures: the comparator's,
+    by name (segmentation: miou, worst_miou, pixels; …); words: the same in words. mismatches: samples that disagree.
+    """
+
+    task: str
+    outputs: list[str]
+    sure: str = "maybe"
+    weighs: bool = False
+    why: str = ""
+    samples: int = 0
+    agreeing: int = 0
+    share: float | None = None
+    bounds: tuple[float, float] | None = None
+    likeness: float | None = None
+    figures: dict[str, float] = {}
+    words: str = ""
+    limits: dict[str, float] = {}
+    mismatches: list[str] = []
+
+
 class Agreement(Record, frozen=True, kw_only=True):
     """The agreement of two models over a set of samples. Label figures are null for models that are no classifiers.
 
-    The figures at this level are those of the primary output; `outputs` has one entry per bound pair.
+    The figures at this level are those of the primary output; `outputs` has one entry per bound pair, `tasks` one per
+    comparator that knows what outputs mean, labels included.
     """
 
     samples: int = 0
@@ -94,6 +121,7 @@ class Agreement(Record, frozen=True, kw_only=True):
     noise_floor: float | None = None
     tolerance: float | None = None
     outputs: list[OutputAgreement] = []
+    tasks: list[TaskAgreement] = []
     mismatches: list[str] = []
 
 
@@ -106,6 +134,39 @@ class Samples(Record, frozen=True, kw_only=True):
     skipped: list[str] = []
     rounds: int = 1
     stopped_early: bool = False
+
+
+class Shown(Record, frozen=True, kw_only=True):
+    """An input, found by the search, on which the models disagree.
+
+    inside: within what the data and both signatures cover. excess: the difference in multiples of what noise explains
+    there, null where it has no number (another shape, not finite). labels: (source's, target's) best class.
+    """
+
+    what: str
+    inside: bool
+    excess: float | None = None
+    max_abs: float | None = None
+    labels: tuple[int, int] | None = None
+
+
+class Search(Record, frozen=True, kw_only=True):
+    """What was searched beside the data: how many inputs were tried, and the worst of those that show a difference.
+
+    found: how many show one within the range, outside: how many beyond it. turned: inputs near a boundary that got
+    other labels within the drift of the numbers. unsure: inputs that show one where the source's own answer hangs on
+    rounding. kept: files that hold the inputs shown. skipped: why nothing was searched.
+    """
+
+    level: str
+    tried: int = 0
+    found: int = 0
+    outside: int = 0
+    shown: list[Shown] = []
+    turned: int = 0
+    unsure: int = 0
+    kept: list[str] = []
+    skipped: str = ""
 
 
 class Finding(Record, frozen=True, kw_only=True):
@@ -201,6 +262,7 @@ class Report(Record, frozen=True, kw_only=True):
     findings: list[Finding] = []
     repairs: list[Repair] = []
     quantisation: Quantisation | None = None
+    search: Search | None = None
     output: Output | None = None
     offers: list[Offer] = []
     journal: str | None = None

@@ -19,6 +19,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from fetafix import probing
+from fetafix.annex import Annex, Carry, carry
 from fetafix.drawing import Samplings, open_data, sample, sides
 from fetafix.errors import ModelError, UsageError
 from fetafix.formats.base import OpenOptions
@@ -29,7 +30,7 @@ from fetafix.judge import codes
 from fetafix.judge.binding import Bindings, bind, by_content
 from fetafix.judge.comparison import Comparison, compare
 from fetafix.judge.heads import Head, head
-from fetafix.judge.noise import Noise
+from fetafix.judge.noise import Noise, Tolerance
 from fetafix.judging import Judge, Judgement, Opponent
 from fetafix.options import Options, Side
 from fetafix.parallel import ModelProcess, threads_each
@@ -60,6 +61,7 @@ class Session:
         self._stack = ExitStack()
         self._kept: dict[int, _Kept] = {}
         self._heads: Mapping[str, Head] = {}
+        self.annexes: tuple[Annex, ...] = ()  # inputs found beside the data; judged with it from then on
 
     def __enter__(self) -> Self:
         """Open both models, bind inputs, draw samples, probe."""
@@ -162,11 +164,31 @@ class Session:
         Raises ModelError where a model fails.
         """
         opponent = self._opponent if target is None and preprocess is None else self._other(target, preprocess)
-        return self._against(opponent, self.samplings.positions(which), stop)
+        beside = [(a, a.positions(which)) for a in self.annexes]
+        return self._against(opponent, self.samplings.positions(which), stop, beside=beside)
 
     def agreement(self, which: Which, target: ModelProcess | None = None, preprocess: Any = None) -> Agreement:
         """The figures of `judge`."""
         return self.judge(which, target, preprocess).agreement
+
+    @property
+    def carried(self) -> Carry | None:
+        """How the target's inputs follow from the source's; None where that cannot be told."""
+        return carry(self.samplings.source, self.samplings.target, self._declared.inputs)
+
+    def tolerances(self, judgement: Judgement) -> Mapping[str, Tolerance]:
+        """What the outputs of the target were allowed to differ by, by source output."""
+        return self._judge(self.heads).tolerances(judgement.comparison, self._opponent)
+
+    def inside(self, limit: int) -> tuple[SampleSet, SampleSet]:
+        """(source's, target's) samples to look at inside the models: of the search set, half of them found ones."""
+        both = self.sets("search", limit)
+        found = [(a, a.search[: max(1, limit // 2)]) for a in self.annexes if a.alike and a.search]
+        if not found or limit < 2:
+            return both
+        annex, at = found[0]
+        room = limit - len(at)
+        return annex.source.take(at).joined(both[0], room), annex.target.take(at).joined(both[1], room)
 
     def swap_test(self, which: Which = "search", limit: int | None = 16) -> Judgement | None:
         """The target on the tensors that the SOURCE gets, axes turned to its layout: preprocessing plays no part in it.
@@ -183,7 +205,7 @@ class Session:
             moved[b.target] = value.astype(theirs.arrays[b.target].dtype)
         samples = SampleSet(moved, theirs.batched, theirs.indices)
         o = self._opponent
-        return self._against(Opponent(o.process, o.info, samples, o.bindings, o.probe), positions, False, keep=False)
+        return self._against(Opponent(o.process, o.info, samples, o.bindings, o.probe), positions, False, False)
 
     def _open(self) -> None:
         with self.timed("open"):
@@ -225,7 +247,10 @@ class Session:
             samples = pair_feeds(self.samplings.data, self.samplings.source.indices, *both)[1]
         return self._bound(process, samples, probing.start(process, samples, self.options.seed, False).result())
 
-    def _against(self, opponent: Opponent, positions: Sequence[int], stop: bool, keep: bool = True) -> Judgement:
+    def _against(
+        self, opponent: Opponent, positions: Sequence[int], stop: bool, keep: bool = True,
+        beside: Sequence[tuple[Annex, Sequence[int]]] = (),
+    ) -> Judgement:  # fmt: skip
         keep = keep and opponent is self._opponent
         if tuple(positions[:_CHUNK]) != self.samplings.positions("all")[:_CHUNK]:
             self._heads = self.heads  # before anything runs: always judged by the same samples
@@ -242,7 +267,25 @@ class Session:
                     self.options.progress("comparing", total.samples, len(positions))
                     if stop and judge.settled(total, opponent, len(positions)):
                         break
-        return self._judge(self._heads).judgement(total, opponent, [self._name(p) for p in positions])
+            names = [self._name(p) for p in positions]
+            for annex, at in beside:
+                if at:
+                    total += self._annexed(opponent, annex, at)
+                    names += [annex.names[p] for p in at]
+        return self._judge(self._heads).judgement(total, opponent, names)
+
+    def _annexed(self, opponent: Opponent, annex: Annex, positions: Sequence[int]) -> Comparison:
+        """The comparison on inputs beside the data."""
+        theirs = annex.target
+        if opponent.samples is not self.samplings.target:  # the target's inputs are prepared otherwise by now
+            again = carry(self.samplings.source, opponent.samples, self._declared.inputs)
+            theirs = theirs if again is None else again(annex.source.arrays)
+        sets = annex.source.take(positions), theirs.take(positions)
+        batch = annex.batch or self.options.batch
+        running = [p.start_run(probing.sources(s), batch, s.stackable)
+                   for p, s in zip((self.source, opponent.process), sets, strict=True)]
+        first, second = (probing.by_sample(r.result(), s) for r, s in zip(running, sets, strict=True))
+        return compare(opponent.bindings.outputs, self._judge(self._heads).scored, first, second, self.noise)
 
     def _outputs(
         self, process: ModelProcess, samples: SampleSet, positions: Sequence[int], chunk: int, keep: bool = True

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from fetafix import lift_check
+from fetafix.annex import Annex, carry
 from fetafix.drawing import sides
-from fetafix.errors import LiftError, ModelError
+from fetafix.errors import InputDataError, LiftError, ModelError
 from fetafix.faults.base import Interface
 from fetafix.findings import Names
 from fetafix.formats.base import Lifted
@@ -28,6 +29,7 @@ from fetafix.graph.segment import Layout
 from fetafix.inputs.pairing import pair_feeds
 from fetafix.inputs.preprocess import ASSUMED
 from fetafix.inputs.recipe import Preprocess
+from fetafix.inputs.samples import SampleSet
 from fetafix.ir import Array, Graph
 from fetafix.options import Side
 from fetafix.parallel import ModelProcess
@@ -44,15 +46,17 @@ class Workbench:
     otherwise than the model. `failures` then says which; the other side's lift stands.
     """
 
-    def __init__(self, session: Session, folder: Path) -> None:
+    def __init__(self, session: Session, folder: Path, annex: Annex | None = None) -> None:
+        """annex: look at its inputs instead of samples."""
         self.session, self.folder = session, folder
         self.evaluator = Evaluator()
         able = takes_batches(session.source_info) and takes_batches(session.target_info)
-        both = session.sets("search", _SAMPLES)
+        both = session.inside(_SAMPLES) if annex is None else _few(annex)
         able = able and not any(p["batch_failure"] for p in session.probes.values())
         self.count = len(both[0]) if able and all(s.stackable for s in both) else 1
         self._stackable = [s.stackable for s in both]
         self.source_feeds, self.target_feeds = (s.feed(0, self.count) for s in both)
+        self._indices = both[0].indices[: self.count]
         self.own: dict[str, Array] = {}
         self.failures: dict[Side, ModelError] = {}
         self._last: tuple[Graph, Alignment] | None = None
@@ -201,5 +205,17 @@ class Workbench:
             session.options,
             self.changed_preprocess(changes),
         )
-        indices = session.sets("search", self.count)[0].indices
-        return pair_feeds(session.samplings.data, indices, *both)[1].feed(0, self.count)
+        fresh = pair_feeds(session.samplings.data, session.sets("search", self.count)[0].indices, *both)[1]
+        found = [i for i, index in enumerate(self._indices) if index < 0]
+        if not found:
+            return fresh.feed(0, self.count)
+        again = carry(session.sets("search", self.count)[0], fresh, session.bindings.inputs)
+        if again is None or not all(self._stackable):
+            raise InputDataError("inputs that a search found cannot be prepared otherwise")
+        return again(self.source_feeds).feed(0, self.count)
+
+
+def _few(annex: Annex) -> tuple[SampleSet, SampleSet]:
+    """The first inputs of an annex that a repair may be chosen on, as many as it wants in one batch."""
+    at = annex.search[: annex.batch or _SAMPLES]
+    return annex.source.take(at), annex.target.take(at)

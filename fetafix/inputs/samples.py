@@ -184,6 +184,13 @@ class SampleSet:
         }
         return replace(self, arrays=Arrays(parts), indices=tuple(self.indices[p] for p in positions), rows=rows)
 
+    def joined(self, other: SampleSet, most: int) -> SampleSet:
+        """These samples, in memory, and then up to `most` of another set for the same model."""
+        count = min(most, len(other))
+        more = other.take(range(count))
+        arrays = {n: np.concatenate([np.asarray(a), np.asarray(more.arrays[n])]) for n, a in self.arrays.items()}
+        return replace(other, arrays=arrays, indices=(*self.indices, *more.indices), files={}, rows=())
+
     def _loaded(self) -> Iterator[tuple[str, Array]]:
         empty = np.empty(0)
         return ((n, empty if n in self.files else self.arrays[n]) for n in self.arrays)
