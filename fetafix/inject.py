@@ -8,7 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -54,7 +54,7 @@ def inject(model: str | Path, code: str, seed: int, out: str | Path, options: Op
         feeds = SyntheticSource(seed).feeds(range(1), process.info().inputs).feed(0)
         lifted = process.lift(Path(folder), feeds)
         evaluator = Evaluator()
-        graph = _measured(canonical(load_graph(lifted.path), evaluator), feeds, evaluator)
+        graph = measured(canonical(load_graph(lifted.path), evaluator), feeds, evaluator)
         edits, error = _find(fault, graph, feeds, seed, evaluator)
         _write(process, fault, edits, out, lifted.path)
     return Injected(fault.code, seed, out, tuple(e.describe() for e in edits), error)
@@ -69,7 +69,7 @@ def _check(model: Path, out: Path) -> None:
     writable(out)
 
 
-def _measured(graph: Graph, feeds: Mapping[str, Array], evaluator: Evaluator) -> Graph:
+def measured(graph: Graph, feeds: Mapping[str, Array], evaluator: Evaluator) -> Graph:
     """The graph with every tensor's shape, from a run on one sample."""
     made = [o for n in graph.nodes for o in n.outputs if o]
     values = evaluator.run(graph, feeds, made)
@@ -77,20 +77,36 @@ def _measured(graph: Graph, feeds: Mapping[str, Array], evaluator: Evaluator) ->
     return replace(graph, shapes=shapes)
 
 
+def placements(
+    fault: FaultType, graph: Graph, feeds: Mapping[str, Array], seed: int, evaluator: Evaluator
+) -> Iterator[tuple[Sequence[Edit], float | None]]:
+    """Edits drawn by the seed, and the largest relative L2 error of an output after them (None: another interface).
+
+    Ends where the graph has no place for the fault, and after a bounded number of draws. graph: with its shapes
+    (`measured`) on the same feeds.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(fault.code.encode())])
+    expected = evaluator.run(graph, feeds, graph.output_names)
+    for _ in range(_TRIES):
+        edits = fault.inject(graph, rng)
+        if edits is None:
+            return
+        yield edits, _effect(apply(graph, edits), feeds, expected, evaluator)
+
+
+def counts(error: float | None) -> bool:
+    """Whether a fault alters anything: another interface, or outputs beyond what rounding does."""
+    return error is None or error > _COUNTS_FROM
+
+
 def _find(
     fault: FaultType, graph: Graph, feeds: Mapping[str, Array], seed: int, evaluator: Evaluator
 ) -> tuple[Sequence[Edit], float | None]:
     """The first drawn edits that change the outputs, and by how much."""
-    rng = np.random.default_rng([seed, zlib.crc32(fault.code.encode())])
-    expected = evaluator.run(graph, feeds, graph.output_names)
     drawn = 0
-    for _ in range(_TRIES):
-        edits = fault.inject(graph, rng)
-        if edits is None:
-            break
+    for edits, error in placements(fault, graph, feeds, seed, evaluator):
         drawn += 1
-        error = _effect(apply(graph, edits), feeds, expected, evaluator)
-        if error is None or error > _COUNTS_FROM:
+        if counts(error):
             return edits, error
     why = "every place tried leaves its outputs as they were" if drawn else "it has no place for it"
     raise EditError(f"the fault {fault.code} ({fault.name}) cannot be put into this model: {why}")
