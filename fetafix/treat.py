@@ -74,7 +74,7 @@ def treat(
         if number == 0 and unrelated(remaining, alignment.unmatched, alignment.source, target):
             return Treatment((), target, tuple(remaining), _UNRELATED, True, first, last)
         if not remaining:
-            return Treatment(tuple(steps), target, (), "every segment agrees with the source", False, first, last)
+            return Treatment(_proved(steps), target, (), "every segment agrees with the source", False, first, last)
         made = _round([s for s in remaining if _identity(s) not in hopeless], target, catalogue, number)
         sites = [s.diagnosis.site for s in made[0] if s.remedy is None]
         hopeless.update({_identity(s): s for s in sites if isinstance(s, Segment)})
@@ -89,7 +89,12 @@ def treat(
     remaining = alignment.segments()
     last = alignment.rounded(remaining)
     done = "every segment agrees with the source" if not remaining else f"stopped after {_ROUNDS} rounds"
-    return Treatment(tuple(steps), target, tuple(remaining), done, False, first, last)
+    return Treatment(tuple(steps) if remaining else _proved(steps), target, tuple(remaining), done, False, first, last)
+
+
+def _proved(steps: Sequence[Step]) -> tuple[Step, ...]:
+    """Where all agrees in the end, what no edit could heal was no fault: two forms supposed to be twins inside."""
+    return tuple(s for s in steps if s.remedy is not None)
 
 
 def _round(

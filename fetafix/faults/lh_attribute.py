@@ -33,27 +33,26 @@ from fetafix.graph.settings import Setting, settings
 from fetafix.ir import Graph
 
 CODE = "lh-attribute"
-_PADS = {"pads", "dilations"}
+_PADS, _AXES = {"pads", "dilations"}, {"axis", "axes"}
 _OWN_ENTRY: Mapping[str, set[str]] = {
     "Conv": _PADS, "ConvTranspose": _PADS, "MaxPool": _PADS, "AveragePool": _PADS | {"count_include_pad"},
     "LpPool": _PADS, "BatchNormalization": {"epsilon", "training_mode"}, "LeakyRelu": {"alpha"}, "Elu": {"alpha"},
     "Celu": {"alpha"}, "Clip": {"min", "max"}, "Relu": {"min", "max"}, "Softmax": {"axis", "flattened"},
     "LogSoftmax": {"axis", "flattened"}, "Resize": {"coordinate_transformation_mode"}, "Transpose": {"perm"},
-    "Gemm": {"transB"}, "Reshape": {"shape", "allowzero"}, "Flatten": {"axis"},
+    "Gemm": {"transB"}, "Reshape": {"shape", "allowzero"}, "DepthToSpace": {"mode"},
 }
 # What an injection writes, by operator and attribute: other values that converters are known to put in.
 _WRONG: Mapping[tuple[str, str], tuple[Any, ...]] = {
     ("HardSigmoid", "alpha"): (0.2, 1 / 6), ("LRN", "alpha"): (1e-3, 5e-4), ("LRN", "size"): (3, 5),
-    ("Selu", "alpha"): (1.0,), ("Gelu", "approximate"): ("tanh", "none"), ("CumSum", "exclusive"): (1, 0),
-    ("CumSum", "reverse"): (1, 0), ("Pad", "mode"): ("edge", "constant", "reflect"),
-    ("InstanceNormalization", "epsilon"): (1e-1,), ("LayerNormalization", "epsilon"): (1e-1,),
-    ("Resize", "cubic_coeff_a"): (-0.5, -0.75), ("Gemm", "alpha"): (0.5,), ("DepthToSpace", "mode"): ("CRD", "DCR"),
-    ("ThresholdedRelu", "alpha"): (0.1,), ("ReduceMean", "axes"): (), ("GridSample", "align_corners"): (1, 0),
+    ("Selu", "alpha"): (1.0,), ("Pad", "mode"): ("edge", "constant", "reflect"),
+    ("InstanceNormalization", "epsilon"): (1e-1,),
+    ("Resize", "cubic_coeff_a"): (-0.5, -0.75), ("Gemm", "alpha"): (0.5,),
+    ("ThresholdedRelu", "alpha"): (0.1,), ("GridSample", "align_corners"): (1, 0),
 }
 
 
 def _others(setting: Setting) -> list[str]:
-    known = _OWN_ENTRY.get(setting.target.op, set())
+    known = _OWN_ENTRY.get(setting.target.op, set()) | _AXES
     return [n for n in setting.values if n not in known]
 
 
