@@ -10,8 +10,9 @@ from __future__ import annotations
 import datetime
 import difflib
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 import yaml
@@ -22,6 +23,7 @@ from fetafix.files import replacing
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Bound = Annotated[float, msgspec.Meta(ge=0)]
+R = TypeVar("R", bound=msgspec.Struct)
 _LOADER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -84,6 +86,7 @@ class Pair(Record, frozen=True, kw_only=True):
     gate: Literal["labels", "numeric"] | None = None
     max_mismatch: _Share | None = None
     confidence: _Share | None = None
+    search: Literal["off", "quick", "deep"] | None = None
     tolerance: dict[str, Tolerance] = {}
     accept: list[Accept] = []
 
@@ -120,17 +123,31 @@ class Config(Record, frozen=True, kw_only=True):
 def load(path: str | Path) -> Config:
     """Read a configuration file. Raises ConfigError that says what is wrong on which line."""
     path = Path(path)
+    data, lines = _read(path)
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}: expected a mapping with source and target, or pairs; found {_kind(data)}")
+    pairs = _convert(data, path, lines)
+    return Config(path=str(path), pairs=[_resolved(p, path.parent) for p in pairs])
+
+
+def load_as(kind: type[R], path: str | Path) -> R:
+    """A YAML file of any other kind as its record. Raises ConfigError that says what is wrong on which line."""
+    path = Path(path)
+    data, lines = _read(path)
+    try:
+        return msgspec.convert(data, kind)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error), path, lines, lambda _: list(kind.__struct_fields__)) from error
+
+
+def _read(path: Path) -> tuple[Any, dict[str, int]]:
     try:
         text = path.read_text("utf-8")
     except OSError as error:
         raise ConfigError(f"the configuration {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"the configuration {path} is not UTF-8 text (byte {error.start})") from error
-    data, lines = _parse(text, path)
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}: expected a mapping with source and target, or pairs; found {_kind(data)}")
-    pairs = _convert(data, path, lines)
-    return Config(path=str(path), pairs=[_resolved(p, path.parent) for p in pairs])
+    return _parse(text, path)
 
 
 def save(pair: Pair, path: str | Path) -> None:
@@ -152,7 +169,7 @@ def _convert(data: dict[str, Any], path: Path, lines: dict[str, int]) -> list[Pa
     try:
         pairs = msgspec.convert(data, _Pairs).pairs if "pairs" in data else [msgspec.convert(data, Pair)]
     except msgspec.ValidationError as error:
-        raise _explained(str(error), path, lines) from error
+        raise _explained(str(error), path, lines, _fields_at) from error
     names = [p.name for p in pairs if p.name]
     for name in names:
         if names.count(name) > 1:
@@ -160,13 +177,15 @@ def _convert(data: dict[str, Any], path: Path, lines: dict[str, int]) -> list[Pa
     return pairs
 
 
-def _explained(message: str, path: Path, lines: dict[str, int]) -> ConfigError:
-    """Msgspec's message ("… - at `$.pairs[0].samples`") with the file, the line and the nearest key."""
+def _explained(
+    message: str, path: Path, lines: dict[str, int], fields_at: Callable[[str], list[str]]
+) -> ConfigError:
+    """Msgspec's message ("… - at `$.pairs[0].samples`") with the file, the line and the nearest key of that place."""
     what, _, place = message.partition(" - at `")
     place = place.rstrip("`") or "$"
     unknown = re.search(r"unknown field `(.*)`", what)
     if unknown:
-        key, known = unknown[1], _fields_at(place)
+        key, known = unknown[1], fields_at(place)
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         what = f"unknown key {key!r}"
         hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"

@@ -120,7 +120,7 @@ class _Hunt:
         sure.sort(key=lambda c: -c.excess)
         record = Search(
             level=self.level, tried=self.rivals.tried, found=len(sure), outside=len(beyond), unsure=unsure,
-            turned=self.rivals.turned, shown=[_shown(c) for c in (sure or beyond)[:_SHOWN]],
+            turned=self.rivals.turned, shown=_worst(sure or beyond),
         )  # fmt: skip
         kept = tuple(_stacked([c.probe for c in g.found[:_WORST]]) for g in groups if g.sure)
         return Outcome(record, tuple(g.annex for g in groups if g.annex is not None), tuple(sure), kept)
@@ -222,6 +222,14 @@ def _items(arrays: Feeds) -> list[dict[str, Array]]:
 
 def _stacked(probes: Sequence[Probe]) -> dict[str, Array]:
     return {n: np.stack([p.feeds[n] for p in probes]) for n in probes[0].feeds}
+
+
+def _worst(found: Sequence[Candidate]) -> list[Shown]:
+    """The worst of each kind."""
+    first: dict[str, Candidate] = {}
+    for candidate in found:
+        first.setdefault(candidate.probe.what.removeprefix("close to: "), candidate)
+    return [_shown(c) for c in list(first.values())[:_SHOWN]]
 
 
 def _shown(candidate: Candidate) -> Shown:

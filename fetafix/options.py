@@ -89,6 +89,8 @@ class Options:
             raise UsageError(f"the gate is labels or numeric, found {self.gate!r}")
         if self.search not in SEARCHES:
             raise UsageError(f"expected search to be one of {', '.join(SEARCHES)}, found {self.search!r}")
+        if self.keep_worst is not None and Path(self.keep_worst).suffix != ".npz":
+            raise UsageError(f"inputs are kept in a .npz file, found {self.keep_worst}")
         for level in (self.source_optimise, self.target_optimise):
             if level is not None and level not in LEVELS:
                 raise UsageError(f"expected optimise to be one of {', '.join(LEVELS)}, found {level!r}")

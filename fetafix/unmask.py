@@ -2,8 +2,8 @@
 
 The first look uses a few samples and the found inputs that stand beside them. Inputs of another size, or that need a
 certain batch, get a look of their own, which starts from the target as healed so far. Where the samples themselves
-disagree, no search of the models as they are can tell what else is wrong; so once everything that was found is healed in
-the lifted graph, a few inputs are tried on that graph against the source's: what still differs was masked.
+disagree, no search of the models as they are can tell what else is wrong; so once everything that was found is healed
+in the lifted graph, a few inputs are tried on that graph against the source's: what still differs was masked.
 """
 
 from __future__ import annotations

@@ -14,6 +14,7 @@ from fetafix.cli.run import execute
 @options.models
 @options.inputs
 @options.judging
+@options.searching
 @options.output
 def check(**given: Any) -> None:
     """Say whether two models give the same answers.

@@ -14,6 +14,7 @@ from fetafix.cli.run import execute
 @options.models
 @options.inputs
 @options.judging
+@options.searching
 @options.output
 def localize(**given: Any) -> None:
     """Say which layers of the target introduce the difference, and why.

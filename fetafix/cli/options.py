@@ -95,6 +95,13 @@ judging = _group(
                  help="How sure the verdict about labels must be; sampling stops once it is."),
 )
 
+searching = _group(
+    click.option("--search", type=click.Choice(["off", "quick", "deep"]),
+                 help="How much to look for inputs beside the data on which the models disagree (default quick)."),
+    click.option("--keep-worst", type=click.Path(), metavar="FILE",
+                 help="Write the worst inputs that the search found to FILE (.npz), which --data takes."),
+)
+
 output = _group(
     click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - for stdout alone."),
     click.option("-q", "--quiet", is_flag=True, help="The verdict alone."),

@@ -30,6 +30,7 @@ _REPAIR = ("output", "apply", "bake", "plan", "save_plan", "approved_by", "journ
 @click.option("--bake", is_flag=True, help="Build repairs of the preprocessing into the target's graph.")
 @options.inputs
 @options.judging
+@options.searching
 @options.output
 def repair(**given: Any) -> None:
     """Repair the target and prove it on samples that the repair was not chosen on.

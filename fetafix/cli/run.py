@@ -74,11 +74,12 @@ def _check_results(request: Request, given: Mapping[str, Any]) -> None:
     path = given.get("json_path")
     results = {"report": None if path == "-" else path}
     results |= {role: given.get(key) for role, key in (("output", "output"), ("plan", "save_plan"))}
-    results |= {"journal": given.get("journal")}
+    results |= {"journal": given.get("journal"), "inputs to keep": given.get("keep_worst")}
     read = {"source": request.source, "target": request.target, "data": request.options.get("data")}
     keep_apart(results, {**read, "configuration": given.get("config"), "plan": given.get("plan")})
-    if results["report"]:
-        writable(results["report"])
+    for role in ("report", "inputs to keep"):
+        if path := results[role]:
+            writable(path)
 
 
 def _undecided(command: str, request: Request, error: ModelError) -> Report:

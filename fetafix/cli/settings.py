@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from fetafix.config import Pair
 
 _FILE = "fetafix.yaml"
-_PAIR = ("data", "samples", "seed", "rounds", "batch", "threads", "gate", "max_mismatch", "confidence")
+_PAIR = ("data", "samples", "seed", "rounds", "batch", "threads", "gate", "max_mismatch", "confidence",
+         "search")
 _SIDES = ("preprocess", "arch", "device", "provider", "optimise", "signature")
 _ALONE = ("threads",)  # what the pair has as well
 
@@ -54,6 +55,8 @@ def request(given: Mapping[str, Any]) -> Request:
                 if given.get(k := f"{side}_{key}") is not None}
     if given.get("trust"):
         options["trust"] = True
+    if given.get("keep_worst"):
+        options["keep_worst"] = given["keep_worst"]
     return Request(str(source), str(target), options)
 
 

@@ -27,7 +27,7 @@ def render(report: Report, verbose: bool = False, colour: bool = False, quiet: b
     lines = [_headline(report, paint)]
     if not quiet:
         lines += [*wrap(report.reason, 2), ""] if report.reason else [""]
-        lines += [*_models(report, verbose), *_agreement(report, verbose)]
+        lines += [*_models(report, verbose), *_agreement(report, verbose), *_search(report, verbose)]
         lines += [*_findings(report, paint, verbose), *rounding.render(report.quantisation, paint, verbose)]
         lines += [*_repairs(report, paint, verbose), *_end(report, verbose)]
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -104,6 +104,24 @@ def _agreement(report: Report, verbose: bool) -> Iterator[str]:
         more = len(last.mismatches) - _MISMATCHES
         shown = [*last.mismatches[:_MISMATCHES], *([f"and {more} more"] if more > 0 else [])]
         yield from _row("differ", "; ".join(shown))
+
+
+def _search(report: Report, verbose: bool) -> Iterator[str]:
+    s = report.search
+    if s is None or (s.skipped and not verbose):
+        return
+    if s.skipped:
+        yield from _row("searched", f"nothing beside the samples: {s.skipped}")
+        return
+    what = f"{s.found} show a difference" if s.found else "none within their range shows a difference"
+    yield from _row("searched", f"{plural(s.tried, 'input')} beside the samples ({s.level}): {what}")
+    for shown in s.shown if verbose or s.found else ():
+        known = shown.max_abs is not None
+        figure = f"max |difference| {number(shown.max_abs)}" if known else "another shape, or not finite"
+        labels = "" if shown.labels is None else f", source says {shown.labels[0]}, target {shown.labels[1]}"
+        yield from _row("", f"{shown.what}: {figure}{labels}{'' if shown.inside else ' (outside the range)'}")
+    for path in s.kept:
+        yield from _row("kept", path)
 
 
 def _change(words: Callable[[Agreement], str], before: Agreement, after: Agreement | None) -> str:
