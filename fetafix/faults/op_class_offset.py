@@ -29,11 +29,10 @@ from fetafix import edits as ed
 from fetafix.edits import Edit
 from fetafix.errors import FetafixError
 from fetafix.faults.base import FaultType, Suspicion
-from fetafix.graph.classes import head, rows
+from fetafix.graph.classes import gathered, head, moved, shifts
 from fetafix.graph.constants import held
-from fetafix.graph.naming import like, tensor_like
 from fetafix.graph.segment import Segment, relative_error
-from fetafix.ir import Array, Graph, Node
+from fetafix.ir import Array, Graph
 
 CODE = "op-class-offset"
 
@@ -55,7 +54,7 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
     if not head(segment.full, segment.goal.target):
         return
     ours, theirs = value.shape[1], wanted.shape[1]
-    orders = {k: np.roll(np.arange(ours), k) for k in (*range(-3, 4), ours // 2) if k} if ours == theirs else {
+    orders = {k: np.roll(np.arange(ours), k) for k in shifts(ours)} if ours == theirs else {
         k: np.arange(k, k + theirs) for k in range(ours - theirs + 1)} if 0 < ours - theirs <= 2 else {}
     for shift, order in orders.items():
         error = relative_error(value[:, order], wanted)
@@ -73,21 +72,11 @@ def propose(segment: Segment, suspicion: Suspicion) -> Iterator[Sequence[Edit]]:
     for node in reversed(segment.target.nodes):
         if node.op in ("Gather", "Slice", "Concat") and node.op not in {n.op for n in segment.source.nodes}:
             yield [ed.RemoveNode(node.key)]
-    maker = graph.producers.get(tensor)
-    while maker is not None and maker.op in ("Softmax", "LogSoftmax", "Sigmoid"):
-        maker = graph.producers.get(maker.input(0))
-    moved = rows(graph, maker, order) if maker is not None else None
-    if moved:
-        yield moved
-    if not moved or not isinstance(moved[0], ed.SetInput) or not held(segment.source, moved[0].value):
-        yield _gathered(graph, tensor, order)
-
-
-def _gathered(graph: Graph, tensor: str, order: Array) -> list[Edit]:
-    maker = graph.producers.get(tensor)
-    name, (label, out) = tensor_like(graph, "indices", maker), like(graph, "Gather", maker)
-    node = Node("Gather", (tensor, name), (out,), {"axis": 1}, label)
-    return [ed.InsertNode(tensor, node, {name: order.astype(np.int64)})]
+    rows = moved(graph, tensor, order)
+    if rows:
+        yield rows
+    if not rows or not isinstance(rows[0], ed.SetInput) or not held(segment.source, rows[0].value):
+        yield gathered(graph, tensor, order)
 
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
@@ -98,10 +87,9 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
         if maker is None or dims is None or len(dims) != 2 or not isinstance(dims[1], int) or dims[1] < 4:
             continue
         order = np.roll(np.arange(dims[1]), int(rng.choice([-1, 1])))
-        ways.append(_gathered(graph, output, order))
-        last = maker if maker.op not in ("Softmax", "Sigmoid") else graph.producers.get(maker.input(0), maker)
-        moved = rows(graph, last, order)
-        ways.extend([moved] if moved else [])
+        ways.append(gathered(graph, output, order))
+        rows = moved(graph, output, order)
+        ways.extend([rows] if rows else [])
     return ways[int(rng.integers(len(ways)))] if ways else None
 
 

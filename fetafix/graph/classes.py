@@ -7,6 +7,7 @@ import numpy as np
 from fetafix import edits as ed
 from fetafix.edits import Edit
 from fetafix.graph.constants import constant
+from fetafix.graph.naming import like, tensor_like
 from fetafix.ir import Array, Graph, Node
 
 _AFTER = frozenset({
@@ -52,3 +53,24 @@ def rows(graph: Graph, node: Node, order: Array) -> list[Edit] | None:
     if node.op == "Gemm" and bias is not None and bias.size > 1:
         edits.append(ed.SetInput(node.key, 2, np.ascontiguousarray(bias[..., order])))
     return edits
+
+
+def moved(graph: Graph, tensor: str, order: Array) -> list[Edit] | None:
+    """The rows of the last layer before an output in another order; None where no such layer is there."""
+    maker = graph.producers.get(tensor)
+    while maker is not None and maker.op in ("Softmax", "LogSoftmax", "Sigmoid"):
+        maker = graph.producers.get(maker.input(0))
+    return rows(graph, maker, order) if maker is not None else None
+
+
+def gathered(graph: Graph, tensor: str, order: Array, axis: int = 1) -> list[Edit]:
+    """A Gather that puts the classes of a tensor in another order."""
+    maker = graph.producers.get(tensor)
+    name, (label, out) = tensor_like(graph, "indices", maker), like(graph, "Gather", maker)
+    node = Node("Gather", (tensor, name), (out,), {"axis": axis}, label)
+    return [ed.InsertNode(tensor, node, {name: order.astype(np.int64)})]
+
+
+def shifts(count: int) -> list[int]:
+    """By how many places the classes of an output are rolled by mistake."""
+    return [k for k in (*range(-3, 4), count // 2) if k]

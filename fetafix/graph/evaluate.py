@@ -17,11 +17,13 @@ import onnxruntime as ort
 
 from fetafix.errors import RuntimeCrash
 from fetafix.graph.proto import model_from_graph
-from fetafix.ir import Array, Body, Graph, Node, Value
+from fetafix.ir import Array, Attribute, Body, Graph, Node, Value
 
 _EMBED_UP_TO = 4
 _IR_VERSION = 10
 _HALF, _FLOAT16 = np.dtype(np.float16), 10
+_SEEDS: Mapping[str, int | float] = {"Dropout": 0, **dict.fromkeys(
+    ("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"), 0.0)}
 
 
 class Evaluator:
@@ -118,6 +120,12 @@ def _split(piece: Graph, feeds: Mapping[str, Array]) -> tuple[dict[str, Array], 
     return embed, given
 
 
+def _seeded(node: Node) -> Mapping[str, Attribute]:
+    """A node's attributes with a seed where it draws random numbers without one: what is found must not vary."""
+    seed = None if node.domain else _SEEDS.get(node.op)
+    return node.attrs if seed is None else {"seed": seed, **node.attrs}
+
+
 def _numbered(
     piece: Graph, embed: Mapping[str, Array], given: Mapping[str, Array], wanted: Sequence[str]
 ) -> tuple[Graph, Mapping[str, str]]:
@@ -132,6 +140,7 @@ def _numbered(
             name="",
             inputs=tuple(names.get(t, "") for t in node.inputs),
             outputs=tuple(names.get(t, "") for t in node.outputs),
+            attrs=_seeded(node),
         )
 
     inputs = tuple(Value(names[k], v.dtype, (None,) * v.ndim) for k, v in given.items())

@@ -56,7 +56,8 @@ def distance(a: Array, b: Array, extremes: float = 1.0) -> float:
     extremes: the weight of minimum and maximum, which saturation moves.
     """
     scale = max(float(b[2]), 1e-30)
-    diff = np.abs(a - b) / np.array([scale, scale, scale, scale * scale, scale, scale, 1.0])
+    with np.errstate(invalid="ignore", over="ignore"):
+        diff = np.abs(a - b) / np.array([scale, scale, scale, scale * scale, scale, scale, 1.0])
     diff[4:6] *= extremes
     return float(diff.max()) if np.isfinite(diff).all() else float("inf")
 

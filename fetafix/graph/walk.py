@@ -37,6 +37,7 @@ _ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})  # they come in pa
 _LOOKAHEAD = 30
 _FAR = 600  # nodes that an unrolled recurrent layer may stay open
 _TELLING_FAILURES = 3
+_LAYOUTS = 3
 _WORK, _LEAST_WORK = 10, 600  # nodes computed in vain, per node of the target: sound pairs need up to 3
 
 
@@ -186,7 +187,11 @@ class Walk:
         if source is None or self._vanishing(hypothesis.target, hypothesis.source):
             return None
         known = self.state.values.get(hypothesis.target)
-        shape = known.shape if known is not None and known.size == source.size else hypothesis.shape
+        if known is not None and (known.dtype.kind == "b") != (source.dtype.kind == "b"):
+            return None  # a truth value stands for no number
+        shape = hypothesis.shape
+        if known is not None and known.size == source.size:
+            shape = shape or known.shape
         dtype = known.dtype if known is not None else source.dtype
         if shape is None or int(np.prod(shape)) != source.size or not holds(dtype, source):
             return None
@@ -226,9 +231,7 @@ class Walk:
             options = self.evidence.layouts(target, source, self.state.values.get(target), self.state.twins)
             if not options:
                 break
-            layout, shape = options[0]
-            inner = Hypothesis(target, source, layout, shape, 0.0, structural=True)
-            within = self._suppose(inner)
+            inner, within = self._laid([Hypothesis(target, source, *o, 0.0, structural=True) for o in options])
             if within is not None:
                 self._record(inner, within, verified=False)
                 for node in self.target.nodes[self._at[target] + 1 : self._at[hypothesis.target] + 1]:
@@ -236,6 +239,20 @@ class Walk:
                         self.forcing.step(node, self.state)
         if hypothesis.target not in self.state.twins:
             self._record(hypothesis, overlay, verified)
+
+    def _laid(self, options: Sequence[Hypothesis]) -> tuple[Hypothesis, State | None]:
+        """Of a pair in several layouts the first under which the target meets the source again; else the first.
+
+        Only where that is turned, or where another shape is possible: the layout of what a node reads is that of what
+        it makes, unless the turn is wrong.
+        """
+        others = [o for o in options[1:] if o.shape != options[0].shape]
+        doubtful = len(options) > 1 and (others or options[0].layout.perm is not None)
+        for option in [options[0], *(others or options[1:])][:_LAYOUTS] if doubtful else ():
+            within = self._suppose(option)
+            if within is not None and self._verified(option, within):
+                return option, within
+        return options[0], self._suppose(options[0])
 
     def _vanishing(self, target: str, source: str) -> bool:
         """Whether a float16 tensor is the source's but for what vanished: harm that shows only behind it."""
