@@ -1,8 +1,8 @@
-"""TensorFlow's asymmetric SAME padding became symmetric, or changed sides.
+"""TensorFlow's asymmetric SAME padding became symmetric.
 
 *What goes wrong*
-At stride 2 and even size TensorFlow pads only at the end ([0,0,1,1]). A converter writes [1,1,1,1], or takes SAME_LOWER
-for SAME_UPPER. The output keeps its shape and is shifted by one pixel.
+At stride 2 and even size TensorFlow pads only at the end ([0,0,1,1]). A converter writes [1,1,1,1]. The output keeps
+its shape and is shifted by one pixel.
 
 *How it shows*
 The source's pads (its own and those of a Pad in front) differ between begin and end; the target's are others. Border
@@ -12,7 +12,8 @@ and interior are wrong.
 Take over the source's pads; where the target has a Pad of its own in front, only the rest.
 
 *When not to apply*
-Equal effective pads in another form (auto_pad, Pad + Conv). NO-OP: stride 1 with odd kernels, odd input sizes.
+Equal effective pads in another form (auto_pad, Pad + Conv); the same numbers on other sides (tss-pad-field-order).
+NO-OP: stride 1 with odd kernels, odd input sizes.
 
 *Seen in*
 tensorflow-onnx#1028, onnx#388
@@ -61,19 +62,19 @@ def propose(segment: Segment, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
 
 
 def _wrong_pads(node: Node, graph: Graph) -> list[tuple[int, ...]]:
-    """Symmetric and mirrored pads that keep the output's shape."""
+    """Symmetric pads that keep the output's shape."""
     values = canonical(node, graph)
     pads = values.get("pads")
     if not pads or not asymmetric(pads) or max(values["strides"]) < 2:
         return []
     n = len(pads) // 2
     wide = tuple(max(pads[i], pads[n + i]) for i in range(n))
-    options = [(*wide, *wide), (*pads[n:], *pads[:n])]
-    return [p for p in options if keeps_shape(node, graph, pads=p) and assign(node, graph, {"pads": p})]
+    made = (*wide, *wide)
+    return [made] if keeps_shape(node, graph, pads=made) and assign(node, graph, {"pads": made}) else []
 
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
-    """Asymmetric pads of a strided operator become symmetric, or swap sides."""
+    """Asymmetric pads of a strided operator become symmetric."""
     places = [(n, p) for n in graph.nodes if n.op in SPATIAL for p in _wrong_pads(n, graph)]
     if not places:
         return None

@@ -1,8 +1,7 @@
 """A weight arrived in another memory order.
 
 *What goes wrong*
-HWIO bytes are read as OIHW, output and input channels or height and width change places, a depthwise multiplier (C, m)
-becomes (m, C), groups interleave, a non-contiguous tensor loses its strides.
+HWIO bytes are read as OIHW, output and input channels or height and width change places, rows or blocks of rows move.
 
 *How it shows*
 The weight holds exactly the source's values (equal sorted values) in another order, and the order can be named.
@@ -12,10 +11,12 @@ Put the target's values into the right order.
 
 *When not to apply*
 The values differ beyond noise, or only along the spatial axes reversed (wb-kernel-flip), or a square matrix transposed
-(tss-transB), or the rows follow a flattened map (tss-flatten-order).
+(tss-transB), or the rows follow a flattened map (tss-flatten-order), or groups (wb-dw-multiplier, wb-group-interleave).
+The order is that of reversed axes (wb-stride-lost); for kernels with one long spatial axis or none that is the same as
+HWIO for OIHW, and counts as such.
 
 *Seen in*
-executorch PR#17423, litert-torch#1238
+common between TensorFlow (HWIO), PyTorch and ONNX (OIHW)
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ import numpy as np
 from fetafix.edits import Edit, SetInput
 from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.attributes import canonical
+from fetafix.graph.memory import lost_strides
 from fetafix.graph.parameters import WEIGHT, Parameter, differing
 from fetafix.graph.segment import Segment
-from fetafix.graph.weights import Reorder, blocks, close, permutation
+from fetafix.graph.weights import NOISE, Reorder, close, permutation
 from fetafix.ir import Array, Graph
 
 CODE = "wb-kernel-layout"
@@ -39,13 +41,14 @@ _OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 def _order(p: Parameter) -> Reorder | None:
     """How the target's weight is ordered, unless a more specific fault type names that."""
-    if p.value is None or p.value.ndim < 2:
+    if p.value is None or p.value.ndim < 2 or lost_strides(p.value, p.reference, p.noise):
         return None
     found = permutation(p.value, p.reference, p.noise)
     if found is None or (p.value.ndim == 2 and found.kind == "axes"):
         return None
     spatial_flip = found.kind == "flip" and found.axes and min(found.axes) >= 2
-    return None if spatial_flip else found
+    groups = found.kind == "blocks" and p.node.op == "Conv" and p.node.attrs.get("group", 1) != 1
+    return None if spatial_flip or groups else found
 
 
 def detect(segment: Segment) -> Iterator[Suspicion]:
@@ -74,11 +77,8 @@ def _wrong(weight: Array, group: int) -> list[Array]:
         options.append(weight.transpose(0, 1, *reversed(range(2, weight.ndim))))
     if weight.ndim >= 3 and group == 1:
         options.append(np.swapaxes(weight, 0, 1).reshape(weight.shape))
-    if group > 1 and weight.shape[0] % group == 0 and 1 < group < weight.shape[0]:
-        options.append(blocks(weight, 0, group))
-    if weight.ndim == 2 and weight.shape[0] != weight.shape[1]:
-        options.append(weight.T.reshape(weight.shape))
-    return [np.ascontiguousarray(o) for o in options if o.shape == weight.shape and not close(o, weight, 1e-2)]
+    return [np.ascontiguousarray(o) for o in options if o.shape == weight.shape and not close(o, weight, 1e-2)
+            and not lost_strides(o, weight, NOISE)]
 
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:

@@ -204,7 +204,8 @@ class Alignment:
         for name, twin in before.items():
             reverse.setdefault(twin.source, name)
         used = {before[t].source for t in target.input_names if t in before}
-        stops = set(reverse) - {guilty.source} | used
+        inner = {before[o].source for n in target.nodes for o in n.outputs if o in before}  # what only values moved
+        stops = set(reverse) - {guilty.source} - inner | used
         source = self._between(stops, guilty.source)
         anchors = {t: before[t] for t in target.input_names if t in before}
         for name in source.input_names:

@@ -265,4 +265,7 @@ class Evidence:
             return [*moved, (Layout(), shape)]
         allowed = list(layouts(shape, value.shape))
         first = [w for w in wanted if w in allowed and (w.perm is None or w.perm in CHANNEL_MOVES)][:1]
-        return [(w, value.shape) for w in dict.fromkeys([*first, *allowed])]
+        found = [(w, value.shape) for w in dict.fromkeys([*first, *allowed])]
+        usual = {w.perm for w in wanted if w.perm in CHANNEL_MOVES and len(w.perm or ()) == len(shape)}
+        moved = ((Layout(p), tuple(shape[i] for i in p)) for p in usual if p is not None)
+        return [*found, *(m for m in moved if m[1] != value.shape and m[0] not in allowed)]  # a reduction kept its axes

@@ -40,6 +40,17 @@ def explicit_pads(
     return (*begin, *end)
 
 
+def normalised_crop(values: Values) -> Values:
+    """A transposed convolution's output_padding as less cropping at the end: pads crop what output_padding adds."""
+    pads, more = values.get("pads"), values.get("output_padding")
+    if pads is None or more is None:
+        return values
+    n = len(more)
+    end = tuple(p - m for p, m in zip(pads[n:], more, strict=True))
+    return {**values, "pads": (*pads[:n], *(max(e, 0) for e in end)),
+            "output_padding": tuple(max(-e, 0) for e in end)}
+
+
 def normalised_pooling(values: Values, source: tuple[int, ...] | None) -> Values:
     """Switch off what cannot matter: ceil_mode where extents divide, count_include_pad without pads."""
     pads, kernel = values.get("pads"), values["kernel_shape"]
@@ -55,3 +66,18 @@ def normalised_pooling(values: Values, source: tuple[int, ...] | None) -> Values
 def extent(size: int, kernel: int, stride: int, dilation: int, padding: int) -> int:
     """Output size of a kernel along one axis, rounded down; `padding` is begin + end."""
     return (size + padding - (kernel - 1) * dilation - 1) // stride + 1
+
+
+def field_orders(pads: tuple[int, ...]) -> dict[str, tuple[int, ...]]:
+    """Other orders of the fields of pads (begin…, end…) that known mistakes make, by what went wrong."""
+    n = len(pads) // 2
+    begin, end = tuple(pads[:n]), tuple(pads[n:])
+    pairs = tuple(p for both in zip(begin, end, strict=True) for p in both)
+    unpaired = (*pads[::2], *pads[1::2])
+    made = {
+        "begin and end exchanged": (*end, *begin),
+        "pairs (begin, end) of each axis read as all begins, then all ends": pairs,
+        "all begins, then all ends read as pairs of each axis": unpaired,
+        "the axes reversed": (*begin[::-1], *end[::-1]),
+    }
+    return {how: other for how, other in made.items() if other != tuple(pads)}
