@@ -20,6 +20,7 @@ from fetafix.edits import Edit, SetPreprocessing, apply
 from fetafix.errors import FetafixError
 from fetafix.graph.pixels import reprocessed
 from fetafix.graph.segment import Segment, relative_error
+from fetafix.graph.settings import Setting
 from fetafix.ir import Array, Graph
 
 Category = Literal["PP", "ID", "TSS", "WB", "LH", "CG", "QP", "DT", "OP", "VS", "ST"]
@@ -116,6 +117,30 @@ def layout_blind_error(value: Array | None, expected: Array) -> float:
         return relative_error(value, expected)
     perms = (p for p in permutations(range(value.ndim)) if tuple(expected.shape[i] for i in p) == value.shape)
     return min((relative_error(value, expected.transpose(p)) for p in perms), default=float("inf"))
+
+
+def setting_claim(
+    code: str, segment: Segment, setting: Setting, names: Sequence[str], sure: float = 1.0
+) -> Suspicion:
+    """The suspicion that twins differ in attributes (those of `names` that do); `setting_edits` are its proposals.
+
+    sure: what its confidence is multiplied by.
+    """
+    own = {n: setting.values[n] for n in names if n in setting.values}
+    said = ", ".join(f"{n} is {_said(ours)}, in the source {_said(theirs)}" for n, (ours, theirs) in own.items())
+    evidence = {n: ours for n, (ours, _) in own.items()} | {f"source_{n}": theirs for n, (_, theirs) in own.items()}
+    confidence = sure * setting.confidence(segment, list(own))
+    return Suspicion(code, setting.target.key, setting.source.key, confidence, evidence, said, (setting, list(own)))
+
+
+def setting_edits(segment: Segment, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
+    """The proposals of a `setting_claim`: the first attribute alone, all of them, then more of the segment."""
+    setting, names = suspicion.data
+    return setting.candidates(segment, names)  # type: ignore[no-any-return]
+
+
+def _said(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(list(value) if isinstance(value, tuple) else value)
 
 
 Site = Segment | Interface

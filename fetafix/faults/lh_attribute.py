@@ -1,8 +1,8 @@
 """Any other attribute of a layer differs from its twin's.
 
 *What goes wrong*
-A hyper-parameter that has no entry of its own is dropped or misread: alpha of HardSigmoid, size and alpha of LRN,
-epsilon of Layer- or InstanceNormalization, group, strides, nearest_mode, Pad mode, exclusive, approximate.
+A hyper-parameter that has no entry of its own is dropped or misread: alpha and beta of Gemm, p of LpPool, the order of
+a CumSum.
 
 *How it shows*
 Canonical attributes of twins differ, and taking over the source's lowers the segment's error.
@@ -14,7 +14,7 @@ Take over the source's attributes: one, the node's, all of the segment.
 A more specific fault type explains the attribute, or the difference changes nothing.
 
 *Seen in*
-ncnn#2641, tensorflow-onnx PR#602, tensorflow-onnx#2168, tvm PR#4029, tvm#18750, rten PR#1414
+tvm#18750, rten PR#1414
 """
 
 from __future__ import annotations
@@ -33,13 +33,20 @@ from fetafix.graph.settings import Setting, settings
 from fetafix.ir import Graph
 
 CODE = "lh-attribute"
-_PADS, _AXES = {"pads", "dilations"}, {"axis", "axes"}
+_AXES = {"axis", "axes"}
+_WINDOW = {"pads", "dilations", "strides", "kernel_shape", "group"}
+_POOL = _WINDOW | {"ceil_mode"}
 _OWN_ENTRY: Mapping[str, set[str]] = {
-    "Conv": _PADS, "ConvTranspose": _PADS, "MaxPool": _PADS, "AveragePool": _PADS | {"count_include_pad"},
-    "LpPool": _PADS, "BatchNormalization": {"epsilon", "training_mode"}, "LeakyRelu": {"alpha"}, "Elu": {"alpha"},
-    "Celu": {"alpha"}, "Clip": {"min", "max"}, "Relu": {"min", "max"}, "Softmax": {"axis", "flattened"},
-    "LogSoftmax": {"axis", "flattened"}, "Resize": {"coordinate_transformation_mode"}, "Transpose": {"perm"},
-    "Gemm": {"transB"}, "Reshape": {"shape", "allowzero"}, "DepthToSpace": {"mode"},
+    "Conv": _WINDOW, "ConvTranspose": _WINDOW | {"output_padding"}, "MaxPool": _POOL, "LpPool": _POOL,
+    "AveragePool": _POOL | {"count_include_pad"}, "BatchNormalization": {"epsilon", "training_mode"},
+    "LeakyRelu": {"alpha"}, "Elu": {"alpha"}, "Celu": {"alpha"}, "Selu": {"alpha", "gamma"},
+    "HardSigmoid": {"alpha", "beta"}, "LRN": {"size", "alpha", "beta", "bias"}, "Clip": {"min", "max"},
+    "Relu": {"min", "max"}, "Softmax": {"axis", "flattened"}, "LogSoftmax": {"axis", "flattened"},
+    "Resize": {"coordinate_transformation_mode", "nearest_mode", "cubic_coeff_a", "antialias", "exclude_outside",
+               "scales"},
+    "GridSample": {"align_corners", "padding_mode", "mode"}, "AffineGrid": {"align_corners"},
+    "InstanceNormalization": {"epsilon"}, "GroupNormalization": {"epsilon", "num_groups"}, "Pad": {"mode", "value"},
+    "Transpose": {"perm"}, "Gemm": {"transB"}, "Reshape": {"shape", "allowzero"}, "DepthToSpace": {"mode"},
 }
 # What an injection writes, by operator and attribute: other values that converters are known to put in.
 _WRONG: Mapping[tuple[str, str], tuple[Any, ...]] = {
@@ -87,8 +94,7 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
         values = canonical(node, graph)
         for (op, name), options in _WRONG.items():
             if node.op == op and name in values:
-                idle = op == "Pad" and not any(values.get("pads", ()))
-                usable = [v for v in options if v != values[name] and not idle]
+                usable = [v for v in options if v != values[name]]
                 if isinstance(values[name], float):
                     usable = [v for v in usable if abs(v - values[name]) > 0.1 * abs(values[name])]
                 places += [(node, name, v) for v in usable]

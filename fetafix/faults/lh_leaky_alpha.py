@@ -1,4 +1,4 @@
-"""LeakyRelu, Elu, Celu or PRelu bend negative values with another slope.
+"""LeakyRelu or PRelu bend negative values with another slope.
 
 *What goes wrong*
 alpha is dropped and the target's default holds: 0.01 in ONNX and torch, 0.3 in Keras, 0.2 in TensorFlow, 0.1 in
@@ -11,7 +11,7 @@ Only outputs of negative inputs are wrong; `alpha` (or the slope tensor) of the 
 Take over the source's alpha or slopes; a LeakyRelu whose twin has a slope per channel becomes a PRelu.
 
 *When not to apply*
-A PRelu with equal slopes against a LeakyRelu of that alpha.
+A PRelu with equal slopes against a LeakyRelu of that alpha. An Elu's α is lh-elu-alpha.
 
 *Seen in*
 keras-onnx#584
@@ -33,7 +33,7 @@ from fetafix.graph.weights import close
 from fetafix.ir import Array, Graph, Node
 
 CODE = "lh-leaky-alpha"
-_ALPHA = ("LeakyRelu", "Elu", "Celu", "ThresholdedRelu")
+_ALPHA = ("LeakyRelu", "ThresholdedRelu")
 _USUAL = (0.01, 0.1, 0.2, 0.3, 0.5)
 _SLOPED = ("LeakyRelu", "PRelu")
 
@@ -88,7 +88,7 @@ def propose(segment: Segment, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
     """Another framework's default alpha; PRelu slopes become one default slope."""
-    nodes = [n for n in graph.nodes if n.op in _ALPHA[:3] or (n.op == "PRelu" and graph.constant(n, 1) is not None)]
+    nodes = [n for n in graph.nodes if n.op == "LeakyRelu" or (n.op == "PRelu" and graph.constant(n, 1) is not None)]
     if not nodes:
         return None
     node = nodes[int(rng.integers(len(nodes)))]

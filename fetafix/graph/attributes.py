@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import onnx
 
-from fetafix.graph.kernels import SPATIAL, Values, explicit_pads, normalised_pooling
+from fetafix.graph.kernels import SPATIAL, Values, explicit_pads, normalised_crop, normalised_pooling
 from fetafix.ir import Body, Graph, Node
 
 PER_AXIS = frozenset({
@@ -98,7 +99,7 @@ def _spatial(node: Node, graph: Graph, values: Values) -> Values:
         values["pads"] = pads
         values.pop("auto_pad", None)
         values.pop("output_shape", None)
-    values = normalised_pooling(values, source)
+    values = normalised_crop(normalised_pooling(values, source))
     extra = absorbed(node, graph)
     if extra is not None and pads is not None:
         if "count_include_pad" in values:
@@ -107,23 +108,48 @@ def _spatial(node: Node, graph: Graph, values: Values) -> Values:
     return values
 
 
-def absorbed(node: Node, graph: Graph) -> tuple[int, ...] | None:
-    """Spatial pads (begin…, end…) of a zero Pad right before a kernel operator that does the same as pads of its own.
+@dataclass(frozen=True, slots=True)
+class FrontPad:
+    """A Pad in front of a kernel operator: spatial pads (begin…, end…) in the operator's layout, mode, constant."""
 
-    An AveragePool counts such pads, so one that has uncounted pads beside is left alone.
-    """
+    node: Node
+    pads: tuple[int, ...]
+    mode: str
+    value: float
+
+
+def front_pad(node: Node, graph: Graph) -> FrontPad | None:
+    """The Pad that a kernel operator reads from, directly or through Transposes; None where it pads other axes too."""
+    perm: tuple[int, ...] = ()
     pad = graph.producers.get(node.input(0))
-    if pad is None or pad.op != "Pad" or node.op not in ("Conv", "ConvInteger", "AveragePool"):
+    while pad is not None and pad.op == "Transpose":
+        turn = canonical(pad, graph).get("perm", ())
+        perm = tuple(turn[p] for p in perm) if perm else turn
+        pad = graph.producers.get(pad.input(0))
+    if pad is None or pad.op != "Pad" or node.op not in SPATIAL:
         return None
     values = canonical(pad, graph)
     pads, rank = values.get("pads"), len(graph.shapes.get(pad.input(0), ()))
-    if pads is None or values["mode"] != "constant" or values["value"] != 0.0 or len(pads) != 2 * rank or rank < 3:
+    if pads is None or rank < 3 or len(pads) != 2 * rank or (perm and len(perm) != rank) or min(pads) < 0:
         return None
-    if pads[0] or pads[1] or pads[rank] or pads[rank + 1] or min(pads) < 0:
+    order = perm or tuple(range(rank))
+    begin, end = [pads[p] for p in order], [pads[rank + p] for p in order]
+    if any((*begin[:2], *end[:2])):
+        return None
+    return FrontPad(pad, (*begin[2:], *end[2:]), values["mode"], float(values.get("value", 0.0)))
+
+
+def absorbed(node: Node, graph: Graph) -> tuple[int, ...] | None:
+    """Spatial pads (begin…, end…) of a zero Pad in front of a kernel operator that does the same as pads of its own.
+
+    An AveragePool counts such pads, so one that has uncounted pads beside is left alone.
+    """
+    front = front_pad(node, graph) if node.op in ("Conv", "ConvInteger", "AveragePool") else None
+    if front is None or front.mode != "constant" or front.value != 0.0:
         return None
     if node.op == "AveragePool" and any(node.attrs.get("pads", ())) and not node.attrs.get("count_include_pad"):  # type: ignore[arg-type]
         return None
-    return (*pads[2:rank], *pads[rank + 2:])
+    return front.pads
 
 
 # ---------------------------------------------------------------- attributes that became inputs
@@ -244,9 +270,19 @@ def _scales(node: Node, graph: Graph, values: Values) -> tuple[float, ...] | Non
         return tuple(values["scales"])
     slot = 1 if node.op == "Upsample" or version(graph, node) < 11 else 2
     given, dims = graph.constant(node, slot), shape(graph, node.input(0))
-    if given is None or dims is None or given.size != len(dims):
+    if given is None or dims is None:
         return None
-    return tuple(float(s) for s in given)
+    spread, axes = [1.0] * len(dims), values.get("axes") or tuple(range(len(dims)))
+    if given.size != len(axes):
+        return None
+    for axis, scale in zip(axes, given, strict=True):
+        spread[axis] = float(scale)
+    return tuple(spread)
+
+
+def _gridsample(node: Node, graph: Graph, values: Values) -> Values:
+    mode = values.get("mode", "linear")
+    return values | {"mode": {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)}
 
 
 def _batchnorm(node: Node, graph: Graph, values: Values) -> Values:
@@ -267,5 +303,5 @@ _SPECIAL: dict[str, Callable[[Node, Graph, Values], Values]] = {
     **dict.fromkeys(("Squeeze", "Unsqueeze"), _axes),
     **dict.fromkeys(_REDUCTIONS, _axes),
     "Clip": _clip, "Relu": _clip, "Pad": _pad, "Reshape": _reshape, "Transpose": _transpose, "Flatten": _axis,
-    "Resize": _resize, "Upsample": _resize, "BatchNormalization": _batchnorm, "Gemm": _gemm,
+    "Resize": _resize, "Upsample": _resize, "GridSample": _gridsample, "BatchNormalization": _batchnorm, "Gemm": _gemm,
 }

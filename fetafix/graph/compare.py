@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from fetafix.edits import Edit, RemoveNode, SetAttribute, SetInput
-from fetafix.graph.attributes import PER_AXIS, absorbed, canonical, shape, version
+from fetafix.graph.attributes import PER_AXIS, absorbed, canonical, front_pad, shape, version
 from fetafix.graph.kernels import SPATIAL, extent
 from fetafix.ir import Graph, Node
 
@@ -97,6 +97,8 @@ def _assign(node: Node, graph: Graph, name: str, value: Any) -> list[Edit] | Non
         if node.op == "Upsample" or opset < 11 or name == "scales":
             return None
         return [SetAttribute(key, name, value)]
+    if node.op == "GridSample" and name == "mode" and opset < 20:
+        return [SetAttribute(key, name, {"linear": "bilinear", "cubic": "bicubic"}.get(value, value))]
     if name == "pads" and node.op in SPATIAL:
         return _assign_pads(node, graph, value)
     return [SetAttribute(key, name, value)]
@@ -110,9 +112,10 @@ def _assign_pads(node: Node, graph: Graph, pads: tuple[int, ...] | None) -> list
     edits: list[Edit] = [SetAttribute(node.key, "auto_pad", None)] if "auto_pad" in node.attrs else []
     if min(own) >= 0:
         return [*edits, SetAttribute(node.key, "pads", own)]
-    if len(graph.consumers[node.input(0)]) > 1:
+    front = front_pad(node, graph)
+    if front is None or len(graph.consumers[front.node.key]) > 1:
         return None
-    return [RemoveNode(node.input(0)), *edits, SetAttribute(node.key, "pads", pads)]
+    return [RemoveNode(front.node.key), *edits, SetAttribute(node.key, "pads", pads)]
 
 
 def _assign_bound(node: Node, graph: Graph, name: str, value: float | None) -> list[Edit]:

@@ -39,6 +39,12 @@ class Setting:
                 seen.add(said)
                 yield edits
 
+    def helpful(self, segment: Segment, names: Sequence[str]) -> list[str]:
+        """Those of the names that differ, by what taking over each one alone leaves of the error."""
+        own = {n: segment.trial(edits) if (edits := self.adopt(segment, [n])) else float("inf")
+               for n in names if n in self.values}
+        return sorted(own, key=own.__getitem__)
+
     def confidence(self, segment: Segment, names: Sequence[str]) -> float:
         """0.95 where taking over these attributes heals the segment, 0.8 where it helps much, else 0.4."""
         tried = (self.adopt(segment, names[:1]), self.adopt(segment, names))

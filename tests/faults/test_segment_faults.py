@@ -69,7 +69,7 @@ def test_injected_is_named_and_healed(code: str, zoo: str, seed: int) -> None:
         assert found[0].target in {e.node for e in edits}
 
 
-@pytest.mark.parametrize("code", TYPES)
+@pytest.mark.parametrize("code", PLACES)
 def test_first_proposals_are_smallest(code: str) -> None:
     healthy = ZOO[PLACES[code][0]](1)
     edits = TYPES[code].inject(healthy, np.random.default_rng(1))
@@ -88,7 +88,7 @@ def test_no_place_means_none(code: str) -> None:
     assert TYPES[code].inject(graph, np.random.default_rng(0)) is None
 
 
-@pytest.mark.parametrize("code", TYPES)
+@pytest.mark.parametrize("code", PLACES)
 def test_injection_is_seeded_and_leaves_no_mark(code: str) -> None:
     healthy = ZOO[PLACES[code][0]](2)
     first, again = (apply(healthy, TYPES[code].inject(healthy, np.random.default_rng(5)) or ()) for _ in range(2))

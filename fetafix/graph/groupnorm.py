@@ -1,0 +1,196 @@
+"""Group and instance normalisation as one unit, whatever form it has.
+
+Forms: GroupNormalization (one scale per group before operator set 21, one per channel from there on),
+InstanceNormalization (as many groups as channels), and Reshape (N, G, −1) → InstanceNormalization → Reshape, with a Mul
+and an Add per channel behind, as exporters spell groups. y = γ·(x − μ_g)/√(σ_g² + ε) + β, over all of a group's pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fetafix.edits import Edit, InsertNode, SetAttribute, SetInput, SetOperator
+from fetafix.graph.attributes import canonical, shape, version
+from fetafix.graph.naming import like, tensor_like
+from fetafix.ir import Array, Graph, Node
+
+_PER_CHANNEL = 21
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class GroupNorm:
+    """A normalisation: `node` does it; `reshape`: the Reshape before it; affine: (node, constant's slot) behind it.
+
+    scale, bias: γ and β per channel, float64 (C,). channels, groups: C and G.
+    """
+
+    node: Node
+    channels: int
+    groups: int
+    epsilon: float
+    scale: Array
+    bias: Array
+    reshape: Node | None = None
+    affine: tuple[tuple[Node, int], ...] = ()
+
+
+def norms(graph: Graph) -> list[GroupNorm]:
+    """All group and instance normalisations of a graph, in order."""
+    return [n for node in graph.nodes if not node.domain and (n := _norm(node, graph)) is not None]
+
+
+def _norm(node: Node, graph: Graph) -> GroupNorm | None:
+    if node.op not in ("GroupNormalization", "InstanceNormalization"):
+        return None
+    scale, bias = graph.constant(node, 1), graph.constant(node, 2)
+    dims = shape(graph, node.input(0))
+    if scale is None or bias is None or dims is None:
+        return None
+    epsilon = float(canonical(node, graph)["epsilon"])
+    before = graph.producers.get(node.input(0))
+    whole = shape(graph, before.input(0)) if before is not None and before.op == "Reshape" else None
+    groups = int(dims[1]) if node.op == "InstanceNormalization" else int(canonical(node, graph)["num_groups"])
+    if node.op == "InstanceNormalization" and whole is not None and len(whole) > 2 and whole[1] != dims[1]:
+        return _reshaped(node, graph, before, int(whole[1]), epsilon) if whole[1] % groups == 0 else None
+    channels = int(dims[1])
+    return GroupNorm(node, channels, groups, epsilon, _spread(scale, channels), _spread(bias, channels))
+
+
+def _spread(values: Array, channels: int) -> Array:
+    """Values per group as values per channel."""
+    return np.repeat(values.astype(np.float64), max(channels // values.size, 1))
+
+
+def _reshaped(node: Node, graph: Graph, before: Node | None, channels: int, epsilon: float) -> GroupNorm | None:
+    """The form of Reshapes; γ and β of the nodes behind join those of the node."""
+    own = [np.asarray(graph.constant(node, s)) for s in (1, 2)]
+    scale, bias = (_spread(v, channels) for v in own)
+    made = GroupNorm(node, channels, own[0].size, epsilon, scale, bias, before)
+    readers = graph.consumers.get(node.key, ())
+    back = readers[0][0] if len(readers) == 1 and readers[0][0].op == "Reshape" else None
+    if back is None:
+        return None
+    current, affine = back, list[tuple[Node, int]]()
+    for op in ("Mul", "Add"):
+        readers = graph.consumers.get(current.key, ())
+        if len(readers) != 1 or readers[0][0].op != op:
+            continue
+        behind, slot = readers[0]
+        value = graph.constant(behind, 1 - slot)
+        if value is None or value.size != channels:
+            continue
+        flat = value.reshape(-1).astype(np.float64)
+        scale, bias = (scale * flat, bias * flat) if op == "Mul" else (scale, bias + flat)
+        affine.append((behind, 1 - slot))
+        current = behind
+    return replace(made, scale=scale, bias=bias, affine=tuple(affine))
+
+
+def regrouped(graph: Graph, norm: GroupNorm, groups: int) -> list[list[Edit]]:
+    """The ways to give a normalisation other groups; γ and β per channel stay."""
+    node = norm.node
+    if norm.channels % groups:
+        return []
+    if norm.reshape is not None:
+        return [_other_groups(graph, norm, groups)]
+    if node.op == "GroupNormalization":
+        if version(graph, node) >= _PER_CHANNEL:
+            return [[SetAttribute(node.key, "num_groups", groups)]]
+        size = norm.channels // groups
+        own = [norm.scale.reshape(groups, size), norm.bias.reshape(groups, size)]
+        if all(np.ptp(v, axis=1).max() == 0 for v in own):
+            return [[SetAttribute(node.key, "num_groups", groups),
+                     *(SetInput(node.key, i + 1, v[:, 0].astype(np.float32)) for i, v in enumerate(own))]]
+        return []
+    return _grouped(graph, norm, groups)
+
+
+def _other_groups(graph: Graph, norm: GroupNorm, groups: int) -> list[Edit]:
+    """Other numbers in the Reshape, and as many ones and zeros in the normalisation."""
+    assert norm.reshape is not None
+    wanted = graph.constant(norm.reshape, 1)
+    if wanted is None or wanted.size < 3:
+        return []
+    new = wanted.copy()
+    new[1] = groups
+    fixed = [i for i in range(2, wanted.size) if wanted[i] > 0]
+    if fixed and not np.any(wanted[2:] == -1):
+        new[2:] = -1 if wanted.size == 3 else wanted[2:]
+        new[2] = -1
+    own = [graph.constant(norm.node, s) for s in (1, 2)]
+    edits: list[Edit] = [SetInput(norm.reshape.key, 1, new)]
+    for slot, value in enumerate(own, start=1):
+        if value is not None:
+            edits.append(SetInput(norm.node.key, slot, np.full(groups, value.reshape(-1)[0], value.dtype)))
+    return edits
+
+
+def _grouped(graph: Graph, norm: GroupNorm, groups: int) -> list[list[Edit]]:
+    """An InstanceNormalization becomes a group one: as an operator where there is one, else by Reshapes."""
+    node, rank = norm.node, len(shape(graph, norm.node.input(0)) or ())
+    ways: list[list[Edit]] = []
+    if version(graph, node) >= _PER_CHANNEL:
+        ways.append([SetOperator(node.key, "GroupNormalization", {"num_groups": groups, "epsilon": norm.epsilon})])
+    if not any(isinstance(d, int) for d in graph.shapes.get(node.input(0), ())[1:]):
+        return ways
+    dims = shape(graph, node.input(0)) or ()
+    name, out = like(graph, "Reshape", node)
+    split = tensor_like(graph, "groups", node)
+    first = InsertNode(node.input(0), Node("Reshape", (node.input(0), split), (out,), {}, name),
+                       {split: np.array([0, groups, -1], np.int64)}, ((node.key, 0),))
+    edits: list[Edit] = [first, SetInput(node.key, 1, np.ones(groups, np.float32)),
+                         SetInput(node.key, 2, np.zeros(groups, np.float32))]
+    whole = np.array([0, *dims[1:]], np.int64)
+    per_channel = (norm.channels, *(1,) * (rank - 2))
+    steps = [("Add", norm.bias.reshape(per_channel).astype(np.float32)),
+             ("Mul", norm.scale.reshape(per_channel).astype(np.float32)), ("Reshape", whole)]
+    for op, constant in steps:  # each goes right behind the node, so the last one first
+        edits.append(_behind(graph, node, op, constant))
+    return [*ways, edits]
+
+
+def _behind(graph: Graph, node: Node, op: str, constant: Array) -> Edit:
+    name, out = like(graph, op, node)
+    tensor = tensor_like(graph, op.lower(), node)
+    return InsertNode(node.key, Node(op, (node.key, tensor), (out,), {}, name), {tensor: constant})
+
+
+def affine_of(graph: Graph, norm: GroupNorm, scale: Array, bias: Array) -> list[list[Edit]]:
+    """The ways to give a normalisation γ and β per channel (float64 (C,))."""
+    node = norm.node
+    own = norm.reshape is None and (node.op == "InstanceNormalization" or version(graph, node) >= _PER_CHANNEL)
+    if own:
+        return [[SetInput(node.key, slot, v.astype(np.float32)) for slot, v in ((1, scale), (2, bias))
+                 if not np.array_equal(graph.constant(node, slot), v.astype(np.float32))]]
+    groups = norm.groups
+    if node.op == "GroupNormalization" and norm.reshape is None:
+        by_group = [v.reshape(groups, -1) for v in (scale, bias)]
+        if all(np.ptp(v, axis=1).max() == 0 for v in by_group):
+            return [[SetInput(node.key, i + 1, v[:, 0].astype(np.float32)) for i, v in enumerate(by_group)]]
+    rank = len(shape(graph, norm.affine[-1][0].key if norm.affine else node.key) or (0, 0, 0, 0))
+    ones: list[Edit] = [SetInput(node.key, 1, np.ones(groups, np.float32)),
+                        SetInput(node.key, 2, np.zeros(groups, np.float32))]
+    if norm.affine:
+        values = {"Mul": scale, "Add": bias}
+        neutral = all(np.ptp(np.asarray(graph.constant(node, s))) == 0 for s in (1, 2))
+        edits: list[Edit] = [] if neutral else ones
+        for behind, slot in norm.affine:
+            old = graph.constant(behind, slot)
+            if old is not None:
+                edits.append(SetInput(behind.key, slot, values[behind.op].reshape(old.shape).astype(old.dtype)))
+        return [edits] if {n.op for n, _ in norm.affine} == {"Mul", "Add"} else []
+    if norm.reshape is not None:
+        return []
+    per_channel = (norm.channels, *(1,) * (rank - 2))
+    return [[*ones, *(_behind(graph, node, op, v.reshape(per_channel).astype(np.float32))
+                      for op, v in (("Add", bias), ("Mul", scale)))]]
+
+
+def paired(target: Sequence[GroupNorm], source: Sequence[GroupNorm]) -> list[tuple[GroupNorm, GroupNorm]]:
+    """Normalisations of two graphs that stand for each other: as many on both sides, of as many channels, in order."""
+    if [n.channels for n in target] != [n.channels for n in source]:
+        return []
+    return list(zip(target, source, strict=True))
