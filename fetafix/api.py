@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 
 from fetafix.errors import ModelError
+from fetafix.judge.tasks.base import Assignment
 from fetafix.judging import Judgement
 from fetafix.options import Options, RepairOptions
 from fetafix.quantisation import named_float
@@ -101,6 +102,16 @@ def _coded(session: Session, verdict: Verdict) -> list[str]:
     return [*lines, *(f"the target's name says {name}, but it holds {h} tensors of weights" for h in held)]
 
 
+def _judged(task: Assignment) -> str:
+    """Which comparator judges outputs, and why; of a guess, that it decides nothing by itself."""
+    names = ", ".join(map(repr, task.outputs))
+    outputs = f"output {names}" if len(task.outputs) == 1 else f"outputs {names}"
+    if task.claim.sure == "maybe":
+        return f"{outputs} may be {task.comparator.name}: {task.claim.why}; --task {task.comparator.name} makes sure"
+    asked = ", as asked" if task.claim.sure == "asked" else ""
+    return f"{outputs} judged as {task.comparator.name}{asked}: {task.claim.why}"
+
+
 def undecided(session: Session, error: ModelError, command: str = "check") -> Report:
     """The report on a pair of which one model could not be opened or run."""
     return Report(
@@ -120,8 +131,7 @@ def notes(session: Session) -> list[str]:
     lines += [f"the target has no use for the source's input {name!r}" for name in b.unused]
     lines += [f"the target has an output {name!r} that the source has not" for name in b.extra]
     lines += [f"the values of {s!r} are found in the target's {other!r}, not in its {t!r}" for s, t, other in b.crossed]
-    lines += [f"output {name!r}: {h.why}" for name, h in session.heads.items()
-              if session.options.gate is None and h.classifier != "no"]
+    lines += [_judged(t) for t in session.tasks if session.options.gate != "numeric"]
     for name, probe in session.probes.items():
         if probe["batch_dependence"] is not None:
             lines.append(f"the {name}'s answer to a sample depends on the other samples in the batch")

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from fetafix.errors import UsageError
 from fetafix.formats.base import OpenOptions
-from fetafix.judge.verdict import Gate
+from fetafix.judge.tasks.choice import wishes
+from fetafix.judge.verdict import GATES, Gate
 
 Side = Literal["source", "target"]
 RUNTIME = ("threads", "device", "provider", "optimise", "signature")
@@ -34,8 +35,10 @@ class Options:
       where it runs ("cpu", "cuda:1"). *_provider: ONNX Runtime's execution provider. *_optimise: how far its runtime
       optimises the graph, one of `LEVELS` (None: as it does by itself). *_signature: of a SavedModel or a TFLite file.
     trust: code from models and loaders may run.
-    gate: what must agree (None: labels for classifiers, else numbers). max_mismatch: the share of labels that may
-      differ. confidence: of the bounds, and of the decision to stop early.
+    gate: what must agree (None: labels for classifiers, the answers of other tasks that are surely known, else
+      numbers). task: what outputs mean: a task's name, or by output name (the source's or the target's), with limits
+      (`fetafix.judge.tasks.choice`). max_mismatch: the share of labels, or of other answers, that may differ.
+      confidence: of the bounds, and of the decision to stop early.
     tolerance: by output name (the source's or the target's), what it may differ by instead of the noise: a number
       (max_abs), or a mapping or an object with max_abs, mean_abs, max_rel, rel_l2.
     search: how much to look for inputs beside the data on which the models disagree: "off", "quick" or "deep".
@@ -65,6 +68,7 @@ class Options:
     target_signature: str | None = None
     trust: bool = False
     gate: Gate | None = None
+    task: str | Sequence[str] | Mapping[str, Any] | None = None
     max_mismatch: float = 0.0
     confidence: float = 0.95
     tolerance: Mapping[str, Any] = field(default_factory=dict)
@@ -85,8 +89,9 @@ class Options:
             raise UsageError(f"max_mismatch is a share between 0 and 1, found {self.max_mismatch}")
         if not 0.0 < self.confidence < 1.0:
             raise UsageError(f"confidence lies between 0 and 1, found {self.confidence}")
-        if self.gate not in (None, "labels", "numeric"):
-            raise UsageError(f"the gate is labels or numeric, found {self.gate!r}")
+        if self.gate is not None and self.gate not in GATES:
+            raise UsageError(f"the gate is one of {', '.join(GATES)}, found {self.gate!r}")
+        wishes(self.task)
         if self.search not in SEARCHES:
             raise UsageError(f"expected search to be one of {', '.join(SEARCHES)}, found {self.search!r}")
         if self.keep_worst is not None and Path(self.keep_worst).suffix != ".npz":
@@ -116,7 +121,8 @@ class RepairOptions:
 
     output: the repaired model (None: `<target>.repaired` beside it, with its suffix). apply: write it; without, this is
       a dry run. bake: mend preprocessing in the target's graph, not in the configuration. plan: apply exactly the
-      approved entries of this plan. save_plan: write the plan there. approved_by: who approved, for the journal.
+      approved entries of this plan. save_plan: write the plan there. save_patch: write what was kept as
+      a patch for other conversions of this model. approved_by: who approved, for the journal.
       journal: append everything tried to this file. offer_plan, offer_journal: as save_plan and journal, but only where
       there is something to repair, and a place that is taken is left as it is; notes say what became of them.
     """
@@ -126,6 +132,7 @@ class RepairOptions:
     bake: bool = False
     plan: str | Path | None = None
     save_plan: str | Path | None = None
+    save_patch: str | Path | None = None
     approved_by: str = ""
     journal: str | Path | None = None
     offer_plan: str | Path | None = None

@@ -34,6 +34,7 @@ from fetafix.workbench import Workbench
 
 _ALTERNATIVES = 3
 _SINGLES = 8
+_LIKE = 3  # digits to which answers are alike: what is below is for the numbers to tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,18 +200,19 @@ def prepared(session: Session, groups: Iterable[Group]) -> Any:
 
 
 def better(after: Judgement, before: Judgement) -> bool:
-    """Whether labels agree more often, or as often while the numbers are nearer."""
-    a, b = after.agreement, before.agreement
+    """Whether answers agree more often; as often while they are more alike; or just so while the numbers are nearer."""
     if not after.comparison.samples:
         return False
-    labels = ((a.top1 or 0.0) if a.top1 is not None else 0.0, (b.top1 or 0.0) if b.top1 is not None else 0.0)
-    if labels[0] != labels[1]:
-        return labels[0] > labels[1]
+    if after.answers != before.answers:
+        return after.answers > before.answers
     if after.ruling.passed and not before.ruling.passed:
         return True  # say, batches that failed are answered now
     now, then = len(after.bindings.extra), len(before.bindings.extra)
     if now != then and bool(after.ruling.passed) >= bool(before.ruling.passed):
         return now < then
+    alike = round(after.likeness, _LIKE), round(before.likeness, _LIKE)
+    if alike[0] != alike[1]:
+        return alike[0] > alike[1]
     return error(after) < error(before)
 
 

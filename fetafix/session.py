@@ -29,8 +29,11 @@ from fetafix.ir import Array
 from fetafix.judge import codes
 from fetafix.judge.binding import Bindings, bind, by_content
 from fetafix.judge.comparison import Comparison, compare
-from fetafix.judge.heads import Head, head
+from fetafix.judge.heads import Head
 from fetafix.judge.noise import Noise, Tolerance
+from fetafix.judge.tasks.base import Assignment, View
+from fetafix.judge.tasks.choice import choose, wishes
+from fetafix.judge.tasks.registry import CLASSIFICATION, NUMERIC
 from fetafix.judging import Judge, Judgement, Opponent
 from fetafix.options import Options, Side
 from fetafix.parallel import ModelProcess, threads_each
@@ -60,7 +63,7 @@ class Session:
         self._infos = [ModelInfo(path=str(p), format="") for p in self.paths]
         self._stack = ExitStack()
         self._kept: dict[int, _Kept] = {}
-        self._heads: Mapping[str, Head] = {}
+        self._tasks: tuple[Assignment, ...] | None = None
         self.annexes: tuple[Annex, ...] = ()  # inputs found beside the data; judged with it from then on
 
     def __enter__(self) -> Self:
@@ -127,17 +130,23 @@ class Session:
 
     @property
     def heads(self) -> Mapping[str, Head]:
-        """Which source outputs are classifiers' heads, and why."""
-        if not self._heads:
+        """Which source outputs are classifiers' heads, surely or maybe, and why."""
+        return {t.outputs[0]: Head("yes" if t.sure else "maybe", t.claim.why) for t in self.tasks
+                if t.comparator.name == CLASSIFICATION}
+
+    @property
+    def tasks(self) -> tuple[Assignment, ...]:
+        """Which comparator judges which source outputs, and why; outputs that none knows are not among them."""
+        if self._tasks is None:
             first = self.samplings.source.take(self.samplings.positions("all")[:_CHUNK])
             outputs = self.source.run(probing.sources(first), self.options.batch, first.stackable)
-            self._heads = self._judge_heads(probing.by_sample(outputs, first))
-        return self._heads
+            self._tasks = self._chosen(probing.by_sample(outputs, first))
+        return self._tasks
 
     @property
     def gate(self) -> str:
-        """What must agree: "labels" or "numeric"."""
-        return self._judge(self.heads).gate
+        """What must agree: "labels", "task" (other answers, or several kinds of them) or "numeric"."""
+        return self._judge(self.tasks).gate
 
     def samples(self, used: int | None = None) -> Samples:
         """The report's record of the samples."""
@@ -178,7 +187,7 @@ class Session:
 
     def tolerances(self, judgement: Judgement) -> Mapping[str, Tolerance]:
         """What the outputs of the target were allowed to differ by, by source output."""
-        return self._judge(self.heads).tolerances(judgement.comparison, self._opponent)
+        return self._judge(self.tasks).tolerances(judgement.comparison, self._opponent)
 
     def inside(self, limit: int) -> tuple[SampleSet, SampleSet]:
         """(source's, target's) samples to look at inside the models: of the search set, half of them found ones."""
@@ -253,7 +262,7 @@ class Session:
     ) -> Judgement:  # fmt: skip
         keep = keep and opponent is self._opponent
         if tuple(positions[:_CHUNK]) != self.samplings.positions("all")[:_CHUNK]:
-            self._heads = self.heads  # before anything runs: always judged by the same samples
+            self._tasks = self.tasks  # before anything runs: always chosen by the same samples
         with self.timed("run"):
             chunk = self._chunk(len(positions))
             ours = self._outputs(self.source, self.samplings.source, positions, chunk)
@@ -261,9 +270,10 @@ class Session:
             total = Comparison()
             with closing(ours), closing(theirs):
                 for first, second in zip(ours, theirs, strict=True):
-                    self._heads = self._heads or self._judge_heads({n: v[:_CHUNK] for n, v in first.items()})
-                    judge = self._judge(self._heads)
-                    total += compare(opponent.bindings.outputs, judge.scored, first, second, self.noise)
+                    if self._tasks is None:
+                        self._tasks = self._chosen({n: v[:_CHUNK] for n, v in first.items()})
+                    judge = self._judge(self._tasks)
+                    total += compare(opponent.bindings.outputs, self._tasks, first, second, self.noise)
                     self.options.progress("comparing", total.samples, len(positions))
                     if stop and judge.settled(total, opponent, len(positions)):
                         break
@@ -272,7 +282,7 @@ class Session:
                 if at:
                     total += self._annexed(opponent, annex, at)
                     names += [annex.names[p] for p in at]
-        return self._judge(self._heads).judgement(total, opponent, names)
+        return self._judge(self.tasks).judgement(total, opponent, names)
 
     def _annexed(self, opponent: Opponent, annex: Annex, positions: Sequence[int]) -> Comparison:
         """The comparison on inputs beside the data."""
@@ -285,7 +295,7 @@ class Session:
         running = [p.start_run(probing.sources(s), batch, s.stackable)
                    for p, s in zip((self.source, opponent.process), sets, strict=True)]
         first, second = (probing.by_sample(r.result(), s) for r, s in zip(running, sets, strict=True))
-        return compare(opponent.bindings.outputs, self._judge(self._heads).scored, first, second, self.noise)
+        return compare(opponent.bindings.outputs, self.tasks, first, second, self.noise)
 
     def _outputs(
         self, process: ModelProcess, samples: SampleSet, positions: Sequence[int], chunk: int, keep: bool = True
@@ -317,19 +327,23 @@ class Session:
         chunk = min(max(_CHUNK, count // _CHUNK), max(1, _CHUNK_BYTES // max(1, item)))
         return -(-chunk // batch) * batch
 
-    def _judge(self, heads: Mapping[str, Head]) -> Judge:
-        return Judge(self.options, self.source_info, self._source_probe, heads)
+    def _judge(self, tasks: tuple[Assignment, ...]) -> Judge:
+        judged = tuple(b.source for b in self.bindings.outputs)
+        return Judge(self.options, self.source_info, self._source_probe, judged, tasks)
 
-    def _judge_heads(self, outputs: Mapping[str, Array]) -> dict[str, Head]:
+    def _chosen(self, outputs: Mapping[str, Array]) -> tuple[Assignment, ...]:
         alone = len(self.source_info.outputs) == 1
-        heads = {
-            b.source: head(b.source, outputs[b.source], alone, codes.step(self.source_info, b.source))
-            for b in self.bindings.outputs
-        }
-        if self.options.gate == "labels" and all(h.classifier == "no" for h in heads.values()):
-            reasons = "; ".join(f"{name}: {h.why}" for name, h in heads.items())
-            raise UsageError(f"the gate labels needs an output with one score a class, and there is none ({reasons})")
-        return heads
+        names = [b.source for b in self.bindings.outputs]
+        views = [View(n, outputs[n], alone, codes.step(self.source_info, n)) for n in names]
+        tasks = choose(views, wishes(self.options.task), self.bindings.output_names)
+        kinds, gate = {t.comparator.name for t in tasks}, self.options.gate
+        found = ", ".join(f"{v.name}: {v.values.dtype}{['N', *v.values.shape[1:]]}" for v in views)
+        if gate == "labels" and CLASSIFICATION not in kinds:
+            raise UsageError(f"the gate labels needs an output with one score a class, and there is none ({found})")
+        if gate == "task" and kinds <= {NUMERIC}:
+            raise UsageError(f"the gate task needs an output whose meaning is known, and there is none ({found}); say "
+                             "with --task what it is")
+        return tasks
 
     def _name(self, position: int) -> str:
         index = self.samplings.source.indices[position]

@@ -1,12 +1,13 @@
 """From figures to a verdict with its reason in plain words.
 
     undecided   nothing to judge by: the source's own answers are not finite, vary from run to run, or nothing compares
-    divergent   the gate fails on labels, an output is lost or broken, or (for models without labels) numbers differ
-    drifting    labels agree, numbers do not: passes the gate `labels`, fails the gate `numeric`
-    equivalent  labels agree, where there are any, and all numbers are within the tolerance
+    divergent   the gate fails on answers, an output is lost or broken, or (where no answer is known) numbers differ
+    drifting    answers agree, numbers do not: passes the gates `labels` and `task`, fails the gate `numeric`
+    equivalent  answers agree, where any are known, and all numbers are within the tolerance
 
-Gate `labels` passes while at most the share `max_mismatch` of the samples gets another label; the reason gives the
-exact bounds at `confidence`.
+An answer is what a comparator (`fetafix.judge.tasks`) makes of outputs: a label, a class map, a set of boxes. The gates
+`labels` and `task` pass while at most the share `max_mismatch` of the samples gets another answer; the reason gives the
+exact bounds at `confidence`. Under `task`, outputs that no comparator knows have to be within the tolerance as well.
 """
 
 from __future__ import annotations
@@ -18,14 +19,17 @@ from fetafix.judge.statistics import clopper_pearson
 from fetafix.report import OutputAgreement, Verdict
 
 _LIVE = "is a dropout, a random operator or a batch normalisation in training mode live?"
-Gate = Literal["labels", "numeric"]
+Gate = Literal["labels", "task", "numeric"]
+GATES: tuple[Gate, ...] = ("labels", "task", "numeric")
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a verdict rests on.
 
-    labelled: whether label figures exist (mismatches counts samples whose label differs in any head).
+    labelled: whether answers are known (mismatches counts samples whose answer differs in any task). answers: what they
+    are called, "labels" or "answers". detail: what the comparators say of them. by_numbers: outputs without an answer,
+    which the gate `task` judges by their numbers.
     broken: outputs where the target is NaN or infinite and the source is not, or otherwise so; unsound: those where the
     source itself is not finite. missing: source outputs that the target lacks; extra: the reverse. incomparable:
     outputs of another shape, as (source name, what was found). batch_failure: how the target fails on a batch that the
@@ -38,6 +42,9 @@ class Facts:
     outputs: tuple[OutputAgreement, ...] = ()
     labelled: bool = False
     mismatches: int = 0
+    answers: str = "labels"
+    detail: str = ""
+    by_numbers: tuple[str, ...] = ()
     max_mismatch: float = 0.0
     confidence: float = 0.95
     broken: tuple[str, ...] = ()
@@ -71,14 +78,13 @@ def rule(facts: Facts) -> Ruling:
         return Ruling(Verdict.DIVERGENT, False, broken)
     labels, labels_pass = _labels(facts)
     numbers, numbers_pass = _numbers(facts)
-    gate_passes = labels_pass if facts.gate == "labels" and facts.labelled else numbers_pass and labels_pass
-    if not labels_pass:
-        return Ruling(Verdict.DIVERGENT, False, _sentence(labels, numbers) + _hint(facts))
-    if numbers_pass and not facts.mismatches:
-        return Ruling(Verdict.EQUIVALENT, True, _sentence(labels, numbers))
-    if facts.labelled:
-        return Ruling(Verdict.DRIFTING, gate_passes, _sentence(labels, numbers) + _hint(facts))
-    return Ruling(Verdict.DIVERGENT, False, _sentence(labels, numbers) + _hint(facts))
+    sentence = f"{labels}; {numbers}" if labels else numbers
+    if numbers_pass and labels_pass and not facts.mismatches:
+        return Ruling(Verdict.EQUIVALENT, True, sentence)
+    known = facts.gate != "task" or all(o.within is not False for o in facts.outputs if o.source in facts.by_numbers)
+    if not labels_pass or not facts.labelled or not known:
+        return Ruling(Verdict.DIVERGENT, False, sentence + _hint(facts))
+    return Ruling(Verdict.DRIFTING, facts.gate != "numeric" or numbers_pass, sentence + _hint(facts))
 
 
 def _undecided(facts: Facts) -> str:
@@ -119,10 +125,11 @@ def _labels(facts: Facts) -> tuple[str, bool]:
     agree = facts.samples - facts.mismatches
     low, high = clopper_pearson(agree, facts.samples, facts.confidence)
     bounds = f"between {low:.1%} and {high:.1%} with {facts.confidence:.0%} confidence"
+    detail = f": {facts.detail}" if facts.detail else ""
     if facts.mismatches == 0:
-        return f"all {facts.samples} labels agree ({bounds})", True
+        return f"all {facts.samples} {facts.answers} agree ({bounds}){detail}", True
     allowed = f"; allowed: {facts.max_mismatch:.3g} of them" if facts.max_mismatch else ""
-    text = f"{facts.mismatches} of {facts.samples} labels differ (agreement {bounds}{allowed})"
+    text = f"{facts.mismatches} of {facts.samples} {facts.answers} differ (agreement {bounds}{allowed}){detail}"
     return text, facts.mismatches <= facts.max_mismatch * facts.samples + 1e-9
 
 
@@ -141,10 +148,6 @@ def _numbers(facts: Facts) -> tuple[str, bool]:
 
 def _figure(value: float | None) -> str:
     return "?" if value is None else f"{value:.2g}"
-
-
-def _sentence(labels: str, numbers: str) -> str:
-    return f"{labels}; {numbers}" if labels else numbers
 
 
 def _hint(facts: Facts) -> str:
