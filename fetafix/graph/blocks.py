@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fetafix.edits import Edit
-from fetafix.graph.attributes import canonical, shape
+from fetafix.graph.attributes import canonical
 from fetafix.graph.parameters import BIAS, Parameter, differing
 from fetafix.graph.segment import Segment
 from fetafix.graph.weights import alike, blocks, close
@@ -48,11 +48,12 @@ class Interleaved:
 
 
 def _groups(node: Node, graph: Graph) -> tuple[int, bool]:
-    """(groups, whether each is one input channel) of a Conv."""
-    group = int(canonical(node, graph).get("group", 1)) if node.op == "Conv" else 1
-    dims, weight = shape(graph, node.input(0)), graph.constant(node, 1)
-    inputs = dims[1] if dims is not None and len(dims) > 2 else 0 if weight is None else weight.shape[1] * group
-    return group, inputs == group
+    """(groups, whether each is one input channel); (1, False) for what is no convolution of constant weights."""
+    weight = graph.constant(node, 1)
+    if node.op != "Conv" or weight is None or weight.ndim < 3:
+        return 1, False
+    group = int(canonical(node, graph).get("group", 1))
+    return group, weight.shape[1] == 1
 
 
 def grouped(graph: Graph) -> list[Layer]:
