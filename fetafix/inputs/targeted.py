@@ -74,8 +74,8 @@ Make = Callable[[Array, float, float], Array]
 
 def _impulse(x: Array, low: float, high: float) -> Array:
     made = np.full(x.shape, min(max(0.0, low), high))
-    made.flat[made.size // 2 + (made.shape[-1] // 2 if made.ndim > 1 else 0)] = high
-    made.flat[0] = low
+    made[tuple(slice(0, 1) for _ in x.shape)] = low
+    made[tuple(slice(n // 2, n // 2 + 1) for n in x.shape)] = high
     return made
 
 
