@@ -69,7 +69,8 @@ class Accept(Record, frozen=True, kw_only=True):
 class Pair(Record, frozen=True, kw_only=True):
     """A source, a target, and how to compare them. What is None here is left to the command line or the default.
 
-    trust: code from both model files and from a Python loader may run.
+    trust: code from both model files and from a Python loader may run. task: what the outputs are for, as `--task`
+    says it; by output name: the text behind the "=", or a mapping with the key task and limits.
     """
 
     source: str | Model
@@ -83,7 +84,8 @@ class Pair(Record, frozen=True, kw_only=True):
     threads: Annotated[int, msgspec.Meta(ge=0)] | None = None
     preprocess: str | dict[str, Any] | None = None
     trust: bool = False
-    gate: Literal["labels", "numeric"] | None = None
+    gate: Literal["labels", "task", "numeric"] | None = None
+    task: str | list[str] | dict[str, str | dict[str, str | float]] | None = None
     max_mismatch: _Share | None = None
     confidence: _Share | None = None
     search: Literal["off", "quick", "deep"] | None = None

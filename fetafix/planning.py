@@ -15,7 +15,8 @@ from fetafix.repair import Group
 from fetafix.session import Session
 
 _OPTIONS = (
-    "samples", "seed", "rounds", "batch", "gate", "max_mismatch", "confidence", "source_arch", "target_arch", "trust",
+    "samples", "seed", "rounds", "batch", "gate", "task", "max_mismatch", "confidence", "source_arch", "target_arch",
+    "trust",
     *(f"{side}_{name}" for side in ("source", "target") for name in RUNTIME),
 )  # fmt: skip
 

@@ -261,7 +261,7 @@ USAGE: dict[str, tuple[list[str], list[str]]] = {
     "no such file": (["check", "-c", "nowhere.yaml"], ["nowhere.yaml cannot be read"]),
     "preset": (["check", "-c", "preset.yaml"], ["preset.yaml: source", "'torchvison'; did you mean 'torchvision'?"]),
     "field": (["check", "s.onnx", "t.onnx", "--preprocess", "scal=2"], ["unknown preprocessing key 'scal'"]),
-    "gate": (["check", "s.onnx", "t.onnx", "--gate", "label"], ["'label' is not one of 'labels', 'numeric'"]),
+    "gate": (["check", "s.onnx", "t.onnx", "--gate", "label"], ["'label' is not one of 'labels', 'task', 'numeric'"]),
     "command": (["chek", "s.onnx", "t.onnx"], ["No such command 'chek'; did you mean 'check'?"]),
 }
 

@@ -87,12 +87,16 @@ inputs = _group(
 )
 
 judging = _group(
-    click.option("--gate", type=click.Choice(["labels", "numeric"]),
-                 help="What must agree (default: labels for classifiers, numbers for everything else)."),
+    click.option("--gate", type=click.Choice(["labels", "task", "numeric"]),
+                 help="What must agree (default: labels for classifiers, the answers of another task that is surely "
+                      "known, numbers for everything else)."),
+    click.option("--task", multiple=True, metavar="[OUTPUT=]TASK[,KEY=VALUE…]",
+                 help="What an output, or the model, is for: classification, segmentation, detection, tokens, "
+                      "embedding, regression or numeric; with limits, as in mask=segmentation,miou=0.95."),
     click.option("--max-mismatch", type=click.FloatRange(0, 1), metavar="SHARE",
-                 help="The share of labels that may differ."),
+                 help="The share of labels, or of other answers, that may differ."),
     click.option("--confidence", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
-                 help="How sure the verdict about labels must be; sampling stops once it is."),
+                 help="How sure the verdict about answers must be; sampling stops once it is."),
 )
 
 searching = _group(

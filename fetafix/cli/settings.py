@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fetafix.errors import ConfigError
+from fetafix.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
     from fetafix.config import Pair
 
 _FILE = "fetafix.yaml"
-_PAIR = ("data", "samples", "seed", "rounds", "batch", "threads", "gate", "max_mismatch", "confidence",
+_PAIR = ("data", "samples", "seed", "rounds", "batch", "threads", "gate", "max_mismatch", "confidence", "task",
          "search")
 _SIDES = ("preprocess", "arch", "device", "provider", "optimise", "signature")
 _ALONE = ("threads",)  # what the pair has as well
@@ -44,7 +44,7 @@ def request(given: Mapping[str, Any]) -> Request:
         options = _from_pair(pair)
         first, second = pair.models()
         source, target = source or first.model, target or second.model
-    options |= {k: given[k] for k in _PAIR if given.get(k) is not None}
+    options |= {k: given[k] for k in _PAIR if given.get(k) not in (None, ())}
     given = {**given, **{k.removesuffix("_off"): "none" for k, v in given.items() if k.endswith("optimise_off") and v}}
     for key in _SIDES:
         for side in ("source", "target"):
@@ -72,6 +72,7 @@ def _pair(given: Mapping[str, Any], needed: bool) -> Pair | None:
 
     pair = config.load(path).pair(given.get("pair"))
     _check_preprocessing(pair, str(path))
+    _check_task(pair, str(path))
     return pair
 
 
@@ -84,6 +85,17 @@ def _check_preprocessing(pair: Pair, path: str) -> None:
             parse(model.preprocess or "raw")
         except ConfigError as error:
             raise ConfigError(f"{path}: {side}: {error}") from error
+
+
+def _check_task(pair: Pair, path: str) -> None:
+    """So it does what outputs are for."""
+    if pair.task is not None:
+        from fetafix.judge.tasks.choice import wishes
+
+        try:
+            wishes(pair.task)
+        except UsageError as error:
+            raise ConfigError(f"{path}: task: {error}") from error
 
 
 def _from_pair(pair: Pair) -> dict[str, Any]:

@@ -190,11 +190,17 @@ def _passed(made: _Made) -> bool:
 
 
 def _rank(made: _Made) -> tuple[bool, bool, float, float, int]:
-    """Passing before failing, judged before undecided, then by labels, by numbers, by the order of the routes."""
+    """Passing before failing, judged before undecided, then by answers, by numbers, by the order of the routes."""
     r = made.record
     judged = r.verdict is not None and r.verdict is not Verdict.UNDECIDED
     nearness = -r.max_abs if r.max_abs is not None else float("-inf")
-    return _passed(made), judged, r.top1 if r.top1 is not None else -1.0, nearness, -r.number
+    return _passed(made), judged, _answers(made.check), nearness, -r.number
+
+
+def _answers(check: Report | None) -> float:
+    """The least share of equal answers of any task that counts, labels as a rule; −1 where none does."""
+    told = check.agreement.tasks if check is not None and check.agreement is not None else []
+    return min((t.share for t in told if t.weighs and t.share is not None), default=-1.0)
 
 
 def _judged(number: int, steps: list[Any], check: Report, seconds: float, size: int) -> RouteReport:

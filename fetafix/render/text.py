@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fetafix.render import rounding
+from fetafix.render import rounding, tasks
 from fetafix.render.style import Style, number, percent, plural, wrap
 from fetafix.report import Agreement, Finding, ModelInfo, OutputAgreement, Repair, Report, TensorInfo, Verdict
 
@@ -40,7 +40,7 @@ def _headline(report: Report, paint: Style) -> str:
 
 
 def _row(label: str, text: str) -> list[str]:
-    return wrap(text, _LABEL + 2, f"  {label:<{_LABEL}}")
+    return wrap(text, _LABEL + 2, f"  {label:<{_LABEL - 1}} ")
 
 
 def _models(report: Report, verbose: bool) -> Iterator[str]:
@@ -91,6 +91,8 @@ def _agreement(report: Report, verbose: bool) -> Iterator[str]:
         return
     if before.top1 is not None:
         yield from _row("labels", _change(_labels, before, after))
+    for task, words in tasks.rows(before, after):
+        yield from _row(task, words)
     if before.max_abs is not None or before.cosine is not None:
         yield from _row("numbers", _change(_numbers, before, after))
         if before.noise_floor is not None:
