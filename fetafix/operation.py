@@ -44,7 +44,7 @@ def localized(session: Session) -> Report:
         bench = _lifted(session, stack)
         if bench.failures:
             return _tapped(report, session, bench)
-        located = _located(session, bench, False, judgement.ruling.verdict)
+        located = _located(session, bench, False, _agree(judgement))
         if report.verdict is Verdict.EQUIVALENT and session.annexes:  # only inputs that hang on ties differ
             if not located.steps:
                 return report
@@ -78,8 +78,7 @@ def repaired(session: Session, wanted: RepairOptions) -> Report:
                 journal.write("finding", finding=item)
             why = "Nothing can be repaired: that takes an ONNX view that answers as the model does"
             return _as(report, reason=f"{report.reason.rstrip('.')}. {why} (see the notes).")
-        verdict = judgement.ruling.verdict
-        return Operation(session, bench, wanted, journal, stack, verdict).run(report)
+        return Operation(session, bench, wanted, journal, stack, _agree(judgement)).run(report)
 
 
 class Operation:
@@ -87,9 +86,9 @@ class Operation:
 
     def __init__(
         self, session: Session, bench: Workbench, wanted: RepairOptions, journal: Journal, stack: ExitStack,
-        verdict: Verdict,
+        agree: bool,
     ) -> None:  # fmt: skip
-        self.verdict = verdict  # on the samples
+        self.agree = agree  # whether the samples do
         self.session, self.bench, self.wanted, self.journal = session, bench, wanted, journal
         self.out = Path(wanted.output) if wanted.output else default_output(session.paths[1])
         self.surgeon = stack.enter_context(Surgeon(session, bench.target_lift.path, bench.folder, journal))
@@ -122,7 +121,7 @@ class Operation:
         if self.wanted.plan:
             return None, planning.groups(self.session, self.wanted, self.journal), [], []
         store = ArrayStore()
-        located = _located(self.session, self.bench, self.wanted.bake, self.verdict)
+        located = _located(self.session, self.bench, self.wanted.bake, self.agree)
         groups = repair.groups_of(located, self.bench, catalogue(), store)
         found = located.findings(self.bench, catalogue())
         _log_located(self.journal, located, found)
@@ -226,14 +225,19 @@ def _tapped(report: Report, session: Session, bench: Workbench) -> Report:
     return _as(report, findings=list(seen.findings), notes=[*report.notes, *seen.notes])
 
 
-def _located(session: Session, bench: Workbench, bake: bool, verdict: Verdict) -> Located:
-    """`verdict`: on the samples."""
+def _agree(judgement: Judgement) -> bool:
+    return judgement.ruling.verdict is Verdict.EQUIVALENT
+
+
+def _located(session: Session, bench: Workbench, bake: bool, agree: bool) -> Located:
+    """agree: whether the samples do."""
+
     def progress(text: str) -> None:
         session.options.progress(text, 0, None)
 
     with session.timed("localize"):
         located = locate(bench, catalogue(), bake, progress)
-        return unmask.further(bench, located, list(catalogue().values()), verdict, progress)
+        return unmask.further(bench, located, list(catalogue().values()), agree, progress)
 
 
 def _ending(
