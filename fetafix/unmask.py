@@ -23,20 +23,18 @@ from fetafix.inputs.targeted import Space
 from fetafix.ir import Array, Graph
 from fetafix.judge.noise import SAFETY
 from fetafix.localize import Located
-from fetafix.report import Verdict
 from fetafix.rivals import shaken
 from fetafix.treat import Progress, Treatment, treat
 from fetafix.workbench import Workbench
 
-_ANNEXES = 3
-_QUICK, _DEEP = Budget(probes=4), Budget(probes=26, pairs=4, steps=3, generations=6, children=8)
+_ANNEXES, _RANGE = 3, 64
+_QUICK, _DEEP = Budget(probes=6), Budget(probes=26, pairs=4, steps=3, generations=6, children=8)
 
 
 def further(
-    bench: Workbench, located: Located, catalogue: Sequence[FaultType], verdict: Verdict,
-    progress: Progress | None = None,
+    bench: Workbench, located: Located, catalogue: Sequence[FaultType], agree: bool, progress: Progress | None = None
 ) -> Located:
-    """What was located, and what shows only on other inputs. `verdict`: on the samples.
+    """What was located, and what shows only on other inputs. agree: the samples did, so that nothing masks the rest.
 
     The session gets inputs that are found here as annexes, so that a repair is judged on them.
     """
@@ -45,7 +43,7 @@ def further(
         return located
     for annex in [a for a in session.annexes if not a.alike][:_ANNEXES]:
         located = _beside(bench, located, catalogue, annex, progress)
-    if verdict is Verdict.DIVERGENT and located.steps and not located.treatment.remaining:
+    if not agree and located.steps and not located.treatment.remaining:
         annex_found = _masked(bench, located.treatment.target)
         if annex_found is not None:
             session.annexes = (*session.annexes, annex_found)
@@ -89,9 +87,10 @@ def _masked(bench: Workbench, healed: Graph) -> Annex | None:
     lifts = _Lifts(bench, healed, carried)
     if not lifts.allowed:
         return None
-    hunt = boundary.Search(lifts.run, samples, Space.of(samples), np.random.default_rng([session.options.seed, 31]))
+    space = Space.of({n: np.asarray(v) for n, v in session.sets("search", _RANGE)[0].arrays.items()})
+    hunt = boundary.Search(lifts.run, samples, space, np.random.default_rng([session.options.seed, 31]))
     budget = _DEEP if session.options.search == "deep" else _QUICK
-    hunt.all(targeted.probes(samples, hunt.space, budget.probes), budget)
+    hunt.all(targeted.probes(samples, space, budget.probes), budget)
     found = [c for c in hunt.worst() if c.probe.inside][:4]
     if found and len(found) < 4:
         found += [c for c in hunt.kin(found[0], 4) if c.probe.inside]
