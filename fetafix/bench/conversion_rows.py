@@ -1,9 +1,8 @@
-"""One line of the conversion matrix, its file and its table."""
+"""One line of the conversion matrix, and its table."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 
 import msgspec
 
@@ -44,23 +43,6 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     def key(self) -> tuple[object, ...]:
         """What makes two rows the same measurement."""
         return (self.model, self.source, self.target, self.preprocessing, self.samples, self.size, self.seed)
-
-
-def append(path: Path, row: Row) -> None:
-    """Add a row to a file of JSON lines."""
-    with path.open("ab") as file:
-        file.write(msgspec.json.encode(row) + b"\n")
-
-
-def read(path: Path) -> list[Row]:
-    """The rows of a file; a last line that an interruption cut off is left out."""
-    rows = []
-    for line in path.read_bytes().splitlines() if path.exists() else []:
-        try:
-            rows.append(msgspec.json.decode(line, type=Row))
-        except msgspec.MsgspecError:
-            continue
-    return rows
 
 
 def markdown(rows: Sequence[Row]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from fetafix import api
-from fetafix.bench import calibration, conversion_rows
+from fetafix.bench import calibration, conversion_rows, lines
 from fetafix.bench.conversion_rows import FRAMEWORKS, Row
 from fetafix.bench.measure import run as run_python
 from fetafix.convert import ConversionReport, ConvertOptions, convert
@@ -71,7 +71,7 @@ def conversions(plan: Plan, resume: bool = False, say: Say = lambda _: None) -> 
     """
     plan.folder.mkdir(parents=True, exist_ok=True)
     results = plan.folder / RESULTS
-    known = {r.key: r for r in conversion_rows.read(results)}
+    known = {r.key: r for r in lines.read(results, Row)}
     if known and not resume:
         raise UsageError(f"{results} holds {len(known)} results; --resume goes on with them, or name another folder")
     for model in plan.models:
@@ -84,7 +84,7 @@ def conversions(plan: Plan, resume: bool = False, say: Say = lambda _: None) -> 
                 continue
             for row in rows.measure():
                 if row.key not in known:
-                    conversion_rows.append(results, row)
+                    lines.append(results, row)
                 yield row
 
 

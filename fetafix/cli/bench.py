@@ -1,4 +1,4 @@
-"""`fetafix bench`: speed beside plain scripts, and the matrix of conversions."""
+"""`fetafix bench`: speed beside plain scripts, the matrix of conversions, and seeded faults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 @click.group()
 def bench() -> None:
-    """Measure speed beside plain scripts, or convert every framework's networks to every other's."""
+    """Measure speed beside plain scripts, conversions among all frameworks, or the repair of seeded faults."""
 
 
 @bench.command()
@@ -68,3 +68,39 @@ def conversions(
         sys.stderr.flush()
     table = matrix.write_table(folder, rows)
     click.echo(table.read_text("utf-8"), nl=False)
+
+
+@bench.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("-c", "--config", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
+              help="Zoo, fault types, seeds and gates (see configs/bench-faults.yaml).")
+@click.option("--models", metavar="NAMES", help="Some networks, such as digits,U-Net.")
+@click.option("--codes", metavar="CODES", help="Some fault types, or whole categories, such as lh-dilation,WB.")
+@click.option("--seeds", metavar="N,…", help="Other seeds.")
+@click.option("--scale", type=click.Choice(["small", "full"]), help="Size of the networks.")
+@click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many tasks of those that are left.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+              help="Processes side by side.")
+@click.option("--resume", is_flag=True, help="Go on with the results in FOLDER.")
+def faults(
+    folder: Path, config: str | None, models: str | None, codes: str | None, seeds: str | None, scale: str | None,
+    limit: int | None, jobs: int, resume: bool,
+) -> None:
+    """Put faults of the catalogue into networks, repair them, score that against the truth, results in FOLDER.
+
+    FOLDER/results.jsonl gets a line a mutant, FOLDER/results.md the rates and every miss with its reason.
+    """
+    from fetafix.bench.faults import run, settings, table
+    from fetafix.cli.progress import Progress
+
+    chosen = settings.load(config) if config else settings.Settings()
+    plan = run.Plan(folder=folder, settings=settings.narrowed(chosen, models, codes, seeds, scale), jobs=jobs,
+                    limit=limit)
+    rows = []
+    with Progress(True) as progress:
+        for row, done, total in run.faults(plan, resume):
+            rows.append(row)
+            progress("seeded faults", done, total)
+            if row.missed or (row.kind == "control" and row.detected):
+                click.echo(table.line(row), err=True)
+    click.echo(table.write(folder, rows).read_text("utf-8"), nl=False)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fetafix.bench.conversion_rows import Row, append, markdown, read, summary
+from fetafix.bench import lines
+from fetafix.bench.conversion_rows import Row, markdown, summary
 from fetafix.bench.conversions import MODELS, PAIRS, RESULTS, Plan, conversions, pairs_of
 from fetafix.errors import UsageError
 from tests.commands import invoke
@@ -34,10 +35,10 @@ def test_what_is_unavailable_is_no_success() -> None:
 
 def test_a_cut_off_line_is_no_result(tmp_path: Path) -> None:
     path = tmp_path / RESULTS
-    append(path, ROW)
+    lines.append(path, ROW)
     with path.open("ab") as file:
         file.write(b'{"model": "m", "sou')
-    assert read(path) == [ROW]
+    assert lines.read(path, Row) == [ROW]
 
 
 def test_digits_from_torch_to_onnx_and_again(tmp_path: Path) -> None:

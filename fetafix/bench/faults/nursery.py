@@ -1,0 +1,143 @@
+"""A network of the zoo, opened for many mutants: its forms, its samples, its noise floor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+
+from fetafix.bench import zoo
+from fetafix.bench.faults.settings import Settings
+from fetafix.bench.zoo import Form, Made
+from fetafix.graph.canonical import canonical
+from fetafix.graph.evaluate import Evaluator
+from fetafix.graph.proto import load_graph
+from fetafix.graph.segment import relative_error
+from fetafix.inject import measured
+from fetafix.ir import Array, Graph
+
+Outputs = Mapping[str, Array]
+_PROBE = 3
+_ROUNDING = 1e-6
+
+
+@dataclass
+class Nursery:
+    """One network. folder: of its files; made when it is first opened."""
+
+    settings: Settings
+    name: str
+    folder: Path
+    evaluator: Evaluator = field(default_factory=Evaluator)
+    _graphs: dict[Form, Graph] = field(default_factory=dict)
+    _answers: dict[Form, Outputs] = field(default_factory=dict)
+
+    @cached_property
+    def made(self) -> Made:
+        """Files of the zoo."""
+        s = self.settings
+        return zoo.make(self.name, self.folder, s.scale, s.zoo_seed, s.forms)
+
+    @cached_property
+    def samples(self) -> dict[str, Array]:
+        """Those that the repair gets, then the hidden ones, by input."""
+        loaded = np.load(self.made.samples)
+        count = self.settings.samples + self.settings.hidden
+        arrays = {self.made.inputs[0]: loaded} if isinstance(loaded, np.ndarray) else dict(loaded)
+        return {k: v[:count] for k, v in arrays.items()}
+
+    def data(self, hidden: bool = False) -> Path:
+        """A file of the samples that the repair gets, or of those that it does not."""
+        path = self.made.model.with_suffix(f".{'hidden' if hidden else 'given'}.npz")
+        if not path.exists():
+            chosen = slice(self.settings.samples, None) if hidden else slice(self.settings.samples)
+            partial = path.with_suffix(".partial.npz")
+            np.savez(partial, allow_pickle=False, **{k: v[chosen] for k, v in self.samples.items()})
+            partial.replace(path)
+        return path
+
+    @property
+    def pairs(self) -> list[tuple[Form, Form]]:
+        """(source's, target's) forms."""
+        forms = self.settings.forms
+        return [(a, b) for b in forms for a in forms if a != b] or [(forms[0], forms[0])]
+
+    def path(self, form: Form) -> Path:
+        """The file of a form."""
+        return self.made.forms[form]
+
+    def graph(self, form: Form) -> Graph:
+        """The canonical graph of a form, with shapes."""
+        if form not in self._graphs:
+            self._graphs[form] = measured(self.read(self.path(form)), self.probe, self.evaluator)
+        return self._graphs[form]
+
+    def read(self, path: Path) -> Graph:
+        """The canonical graph of any file."""
+        return canonical(load_graph(path), self.evaluator)
+
+    @cached_property
+    def probe(self) -> dict[str, Array]:
+        """A few samples, on which places are tried."""
+        return {k: v[:_PROBE] for k, v in self.samples.items()}
+
+    def answers(self, form: Form) -> Outputs:
+        """What a form answers to all samples, natively."""
+        if form not in self._answers:
+            found = self.run(self.path(form))
+            assert found is not None, f"{self.path(form)} does not run"
+            self._answers[form] = found
+        return self._answers[form]
+
+    def run(self, path: Path) -> Outputs | None:
+        """A model's answers to all samples, by output; None where it does not take them, or fails."""
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level, options.intra_op_num_threads = 4, 1
+        try:
+            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            names = [o.name for o in session.get_outputs()]
+            return dict(zip(names, map(np.asarray, session.run(names, self.samples)), strict=True))
+        except Exception:  # onnxruntime raises a class of its own per status code, all directly below Exception
+            return None
+
+    @cached_property
+    def limit(self) -> float:
+        """How far a repaired model may be off, relative L2: the noise floor times a factor.
+
+        The noise floor is what the network's equivalent forms differ by.
+        """
+        pairs = combinations([self.answers(f) for f in self.settings.forms], 2)
+        floor = max((error(b, a) for a, b in pairs), default=0.0)
+        return self.settings.noise * max(floor, _ROUNDING)
+
+    def hidden(self, answers: Outputs) -> Outputs:
+        """The answers to the samples that the repair does not get."""
+        return {k: v[self.settings.samples:] for k, v in answers.items()}
+
+    def differing(self, answers: Outputs | None, expected: Outputs) -> float | None:
+        """The share of labels that differ, ties within the noise left out; None where they cannot be compared."""
+        axis, right = self.made.label_axis, expected[self.made.scores]
+        value = None if answers is None else answers.get(self.made.scores)
+        if value is None or value.shape != right.shape:
+            return None
+        ordered = np.sort(right, axis=axis)
+        first, second = (np.take(ordered, [i], axis=axis).squeeze(axis) for i in (-1, -2))
+        clear = first - second > 2 * self.limit * np.abs(right).max()
+        return float(np.mean((value.argmax(axis) != right.argmax(axis)) & clear))
+
+
+def error(answers: Outputs | None, expected: Outputs, names: Sequence[str] | None = None) -> float:
+    """Largest relative L2 error of an output; inf where one is missing, has another shape or is not finite."""
+    worst = 0.0
+    for name in names or expected:
+        value = None if answers is None else answers.get(name)
+        if value is None or value.shape != expected[name].shape or not np.isfinite(value).all():
+            return float("inf")
+        worst = max(worst, relative_error(value, expected[name]))
+    return worst

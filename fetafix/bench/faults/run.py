@@ -1,0 +1,130 @@
+"""The whole benchmark, task by task, in processes; what was measured stays measured."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fetafix.bench import lines
+from fetafix.bench.faults import trial
+from fetafix.bench.faults.nursery import Nursery
+from fetafix.bench.faults.rows import Row
+from fetafix.bench.faults.settings import Settings
+from fetafix.bench.faults.trial import Task
+from fetafix.errors import FetafixError, UsageError
+
+RESULTS, TABLE, ZOO = "results.jsonl", "results.md", "zoo"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to measure, where, and in how many processes; at most `limit` tasks of those that are left."""
+
+    folder: Path
+    settings: Settings
+    jobs: int = 1
+    limit: int | None = None
+
+    @property
+    def tasks(self) -> list[Task]:
+        """Everything that is crossed: network by network, the controls first."""
+        s = self.settings
+        made = []
+        for model in s.models:
+            made += [Task(model, name, 0, True) for name in trial.control_names(s.forms)]
+            made += [Task(model, code, seed) for code in s.codes for seed in s.seeds]
+        return made
+
+
+def faults(plan: Plan, resume: bool = False) -> Iterator[tuple[Row, int, int]]:
+    """(row, how many are done, how many there are) as they come; each is in the folder's results before.
+
+    Raises UsageError where the folder holds results and they are not to be resumed.
+    """
+    plan.folder.mkdir(parents=True, exist_ok=True)
+    results = plan.folder / RESULTS
+    known = {r.key: r for r in lines.read(results, Row)}
+    if known and not resume:
+        raise UsageError(f"{results} holds {len(known)} results; --resume goes on with them, or name another folder")
+    tasks, scale = plan.tasks, plan.settings.scale
+    done = [t for t in tasks if t.row(scale).key in known]
+    left = [t for t in tasks if t.row(scale).key not in known][:plan.limit]
+    total = len(done) + len(left)
+    for number, task in enumerate(done, 1):
+        yield known[task.row(scale).key], number, total
+    for number, row in enumerate(_measured(plan, left), len(done) + 1):
+        lines.append(results, row)
+        yield row, number, total
+
+
+def _measured(plan: Plan, tasks: Sequence[Task]) -> Iterator[Row]:
+    folder = plan.folder / ZOO
+    if plan.jobs == 1:
+        for task in tasks:
+            yield _work(plan.settings, folder, task)
+        return
+    spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
+    with ProcessPoolExecutor(plan.jobs, spawn) as pool:
+        running: set[Future[Row]] = set()
+        try:
+            waiting = iter(tasks)
+            while True:
+                while len(running) < 2 * plan.jobs and (task := next(waiting, None)) is not None:
+                    running.add(pool.submit(_work, plan.settings, folder, task))
+                if not running:
+                    return
+                finished, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in finished:
+                    yield future.result()
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+_open: dict[Any, Nursery] = {}
+
+
+def _work(settings: Settings, folder: Path, task: Task) -> Row:
+    """One task, in whichever process; a failure is its result."""
+    key = (task.model, settings.scale, settings.zoo_seed, folder)
+    if key not in _open:
+        _open.clear()  # one network at a time in memory
+        _open[key] = Nursery(settings, task.model, folder)
+    nursery = _open[key]
+    with tempfile.TemporaryDirectory(prefix="fetafix-bench-") as own:
+        try:
+            with _at_most(settings.seconds):
+                return trial.measure(nursery, task, Path(own))
+        except (FetafixError, TimeoutError) as problem:
+            return task.row(settings.scale, reason=f"{type(problem).__name__}: {problem}")
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    """TimeoutError after so many seconds, where the system has a timer for it."""
+    if not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def ring(number: int, frame: object) -> None:
+        raise TimeoutError(f"given up after {seconds:.0f} s")
+
+    usual = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, usual)
+
+
+def processors() -> int:
+    """How many jobs this machine can do side by side."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

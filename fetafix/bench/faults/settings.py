@@ -1,0 +1,100 @@
+"""What the benchmark crosses, and when a mutant counts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+
+from fetafix.bench.zoo import FORMS, MODELS, Form, Scale
+from fetafix.config import Record, load_as
+from fetafix.errors import UsageError
+from fetafix.faults import catalogue, get
+
+_Count = Annotated[int, msgspec.Meta(ge=1)]
+_Size = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class Gates(Record, frozen=True, kw_only=True):
+    """When a mutant counts: it loads, keeps its shapes, and its outputs are off by `error` (relative L2) at least.
+
+    Beyond that at least one label of the samples changes, but for the codes in `numeric`, which by nature change
+    numbers, and those in `interface`, which change what the model takes or gives (shapes may differ, runs may fail).
+    """
+
+    error: _Size = 1e-4
+    numeric: list[str] = []
+    interface: list[str] = []
+
+    def of(self, code: str) -> str:
+        """The gate that holds for a fault type."""
+        return "interface" if code in self.interface else "numeric" if code in self.numeric else "labels"
+
+
+class Settings(Record, frozen=True, kw_only=True):
+    """models: networks of the zoo. codes: fault types, all where it is empty. seeds: each draws a place and values.
+
+    forms: which forms are made; each is target in its turn. samples: how many are given to the repair; `hidden` as many
+    again are kept for the score. noise: how many times the noise floor a repaired model may be off. draws: how many
+    places are tried until one passes its gate. seconds: after which a repair is given up.
+    """
+
+    models: list[str] = msgspec.field(default_factory=lambda: list(MODELS))
+    codes: list[str] = []
+    scale: Scale = "small"
+    seeds: Annotated[list[int], msgspec.Meta(min_length=1)] = msgspec.field(default_factory=lambda: [0])
+    forms: Annotated[list[Form], msgspec.Meta(min_length=1)] = msgspec.field(default_factory=lambda: list(FORMS))
+    samples: _Count = 32
+    hidden: _Count = 16
+    zoo_seed: int = 0
+    noise: _Size = 4.0
+    draws: _Count = 6
+    seconds: _Size = 600.0
+    gates: Gates = Gates()
+
+    def checked(self) -> Settings:
+        """The settings with every code as the catalogue writes it. Raises UsageError that names what is unknown."""
+        unknown = [m for m in self.models if m not in MODELS]
+        if unknown:
+            raise UsageError(f"the zoo has no {unknown[0]!r}; known: {', '.join(MODELS)}")
+        for code in (*self.gates.numeric, *self.gates.interface):
+            get(code)
+        codes = [get(c).code for c in self.codes] or list(catalogue())
+        return msgspec.structs.replace(self, codes=codes)
+
+
+def load(path: str | Path) -> Settings:
+    """Settings of a YAML file. Raises ConfigError that names the line."""
+    return load_as(Settings, path).checked()
+
+
+def narrowed(
+    settings: Settings, models: str | None, codes: str | None, seeds: str | None, scale: str | None
+) -> Settings:
+    """Settings with what the command line names instead; a category stands for its codes. Raises UsageError."""
+    changes: dict[str, object] = {}
+    if models:
+        changes["models"] = _listed(models)
+    if codes:
+        changes["codes"] = [c for part in _listed(codes) for c in _of_category(part) or [part]]
+    if seeds:
+        changes["seeds"] = _numbers(seeds)
+    if scale:
+        changes["scale"] = scale
+    return msgspec.structs.replace(settings, **changes).checked()
+
+
+def _listed(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _of_category(text: str) -> list[str]:
+    return [f.code for f in catalogue().values() if f.category == text]
+
+
+def _numbers(text: str) -> list[int]:
+    parts = _listed(text)
+    if not parts or not all(p.isdecimal() for p in parts):
+        raise UsageError(f"expected seeds such as 0,1,2, found {text!r}")
+    return [int(p) for p in parts]
