@@ -23,36 +23,37 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from fetafix.edits import Edit, ReplaceSegment, SetAttribute
+from fetafix.edits import Edit, InsertNode, SetAttribute
 from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.counterparts import sureness
 from fetafix.graph.naming import like
 from fetafix.graph.segment import Segment
 from fetafix.graph.twins import twins
-from fetafix.ir import Graph, Node, Value
+from fetafix.graph.writer import Writer
+from fetafix.ir import Graph, Node
 
 CODE = "cg-int-div-mod"
 _DIVISIONS = frozenset({"Div", "Mod"})
 
 
-def _floored(graph: Graph, node: Node, a: str, b: str) -> Edit:
-    """A division of integers that rounds down: (a − a mod b) / b."""
-    return _fragment(graph, node, a, b, ["Mod", "Sub", "Div"])
+def _floored(graph: Graph, node: Node) -> list[Edit]:
+    """A division of integers that rounds down: (a − a mod b) / b; a remainder that is there already is read."""
+    a, edits = node.input(0), list[Edit]()
+    mod = next((n for n in graph.nodes if n.op == "Mod" and not n.attrs.get("fmod") and n.input(0) == a
+                and _equal(graph, n.input(1), node.input(1))), None)
+    if mod is None:
+        label, out = like(graph, "Mod", node)
+        mod = Node("Mod", node.inputs, (out,), {}, label)
+        edits.append(InsertNode(a, mod, consumers=()))
+    label, out = like(graph, "Sub", node)
+    out = out if out != mod.key else f"{out}_sub"
+    return [*edits, InsertNode(a, Node("Sub", (a, mod.key), (out,), {}, label), consumers=((node.key, 0),))]
 
 
-def _fragment(graph: Graph, node: Node, a: str, b: str, ops: list[str]) -> Edit:
-    names: dict[str, tuple[str, str]] = {}
-    for op in ops:
-        label, out = like(graph, op, node)
-        names[op] = (label, out if out not in [o for _, o in names.values()] else f"{out}_{op.lower()}")
-    made, whole = [], a
-    if "Mod" in ops:
-        made.append(Node("Mod", (a, b), (names["Mod"][1],), {}, names["Mod"][0]))
-        made.append(Node("Sub", (a, names["Mod"][1]), (names["Sub"][1],), {}, names["Sub"][0]))
-        whole = names["Sub"][1]
-    made.append(Node("Div", (whole, b), (names["Div"][1],), {}, names["Div"][0]))
-    outputs = (Value(names["Div"][1], np.dtype(np.int64)),)
-    return ReplaceSegment(node.key, Graph(tuple(made), {}, (), outputs, graph.opset), {a: a, b: b})
+def _plain(graph: Graph, node: Node) -> Edit:
+    """The Div at the end of such a division, of a itself: it rounds towards zero."""
+    w = Writer(graph, node)
+    return w.replacing(node.key, w.op("Div", graph.producers[node.input(0)].input(0), node.input(1)))
 
 
 def _candidates(segment: Segment) -> Iterator[tuple[Node, str, list[Edit]]]:
@@ -63,18 +64,25 @@ def _candidates(segment: Segment) -> Iterator[tuple[Node, str, list[Edit]]]:
         if node.op == "Mod":
             yield node, "takes its sign from the other operand", [
                 SetAttribute(node.key, "fmod", None if node.attrs.get("fmod") else 1)]
-        dividend = graph.producers.get(node.input(0))
         if node.op == "Div" and not _rounds_down(graph, node):
-            yield node, "rounds towards zero", [_floored(graph, node, *node.inputs)]
-        elif node.op == "Div" and dividend is not None:
-            yield node, "rounds down", [_fragment(graph, node, dividend.input(0), node.input(1), ["Div"])]
+            yield node, "rounds towards zero", _floored(graph, node)
+        elif node.op == "Div":
+            yield node, "rounds down", [_plain(graph, node)]
 
 
 def _rounds_down(graph: Graph, node: Node) -> bool:
     """Whether a Div is the end of (a − a mod b) / b."""
     sub = graph.producers.get(node.input(0))
     mod = graph.producers.get(sub.input(1)) if sub is not None and sub.op == "Sub" else None
-    return sub is not None and mod is not None and mod.op == "Mod" and mod.inputs == (sub.input(0), node.input(1))
+    if sub is None or mod is None or mod.op != "Mod" or mod.input(0) != sub.input(0):
+        return False
+    return _equal(graph, mod.input(1), node.input(1))
+
+
+def _equal(graph: Graph, a: str, b: str) -> bool:
+    """Whether two tensors are one, or constants of one value."""
+    x, y = graph.value_of(a), graph.value_of(b)
+    return a == b or (x is not None and y is not None and np.array_equal(x, y))
 
 
 def detect(segment: Segment) -> Iterator[Suspicion]:
@@ -95,11 +103,10 @@ def propose(segment: Segment, suspicion: Suspicion) -> Iterator[Sequence[Edit]]:
 
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
-    """fmod is turned, or the fix-up of a division that rounds down is left out."""
+    """The flag fmod is turned, or the fix-up of a division that rounds down is left out."""
     able: list[Edit] = [SetAttribute(n.key, "fmod", None if n.attrs.get("fmod") else 1)
                         for n in graph.nodes if n.op == "Mod" and not n.domain]
-    able += [_fragment(graph, n, graph.producers[n.input(0)].input(0), n.input(1), ["Div"])
-             for n in graph.nodes if n.op == "Div" and _rounds_down(graph, n)]
+    able += [_plain(graph, n) for n in graph.nodes if n.op == "Div" and _rounds_down(graph, n)]
     return [able[int(rng.integers(len(able)))]] if able else None
 
 

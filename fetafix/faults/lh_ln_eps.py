@@ -11,7 +11,8 @@ Tokens of small variance are scaled by √((σ²+ε')/(σ²+ε)); at a variance 
 Take over ε: the attribute, or the constant before the Sqrt.
 
 *When not to apply*
-NO-OP: ε far below every variance that occurs. BatchNormalization: lh-bn-eps; Instance- and GroupNormalization: lh-in-gn.
+NO-OP: ε far below every variance that occurs. BatchNormalization is lh-bn-eps, Instance- and GroupNormalization
+lh-in-gn.
 
 *Seen in*
 candle PR#271

@@ -74,7 +74,7 @@ def _what(p: Parameter) -> tuple[str, float] | None:
         return "the bytes of each element are reversed", 0.98
     off = _damaged(p)
     count = int(off.sum())
-    if 0 < count <= max(1, off.size // 100) and _bits(p, off) <= 2:
+    if off.size > 1 and 0 < count <= max(1, off.size // 100) and _bits(p, off) <= 2:  # 0.5 for 1 is a bit, and no flip
         return f"{count} of {off.size} elements have flipped bits", 0.98
     absurd = ~np.isfinite(p.value) | (np.abs(p.value) > _ABSURD)
     if absurd.any() and np.isfinite(p.reference).all():

@@ -75,6 +75,7 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
                                 {"perm": perm, "shape": list(shape(segment.full, node.key) or ()),
                                  "error_after": error},
                                 f"{node.label} reshapes without the source's Transpose {perm}", found)
+                break
 
 
 def _restored(segment: Segment, node: Node, theirs: Node, transpose: Node, first: bool) -> list[Edit]:

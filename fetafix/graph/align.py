@@ -277,13 +277,18 @@ class Alignment:
         return before if mover is None else kept
 
     def _widened(self, piece: Graph, before: Mapping[str, Twin], goal: str) -> Graph:
-        """The segment and the nodes before it that only move values: whether they should is part of the question."""
+        """The segment and the nodes before it that only move values, or do nothing to them, as a scale of 1.
+
+        Whether they should is part of the question.
+        """
         cut = set(before)
         moved = [t for t in piece.input_names if t in self.target.producers]
         while moved:
             tensor = moved.pop()
             producer = self.target.producers.get(tensor)
-            if producer is None or producer.op not in _MOVES or producer.input(0) not in before:
+            if producer is None or producer.input(0) not in before:
+                continue
+            if producer.op not in _MOVES and before[tensor].source != before[producer.input(0)].source:
                 continue
             cut.discard(tensor)
             moved.append(producer.input(0))

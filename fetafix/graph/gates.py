@@ -39,7 +39,7 @@ def rearranged(value: Array, slot: int, gates: int, order: Sequence[int], which:
 
 
 def order_of(value: Array, reference: Array, gates: int, noise: float) -> tuple[int, ...] | None:
-    """The order of blocks that makes `value` of `reference`; the identity where they are equal, None where none does."""
+    """The order of blocks that makes `value` of `reference`; the identity where they are equal."""
     if value.shape != reference.shape or value.ndim < 2 or value.shape[1] % gates:
         return None
     orders: Iterator[tuple[int, ...]] = permutations(range(gates))

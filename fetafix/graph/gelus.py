@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from fetafix.edits import Edit, ReplaceSegment, SetAttribute, SetOperator
-from fetafix.graph.naming import like
-from fetafix.ir import Array, Graph, Node, Value
+from fetafix.edits import Edit, SetAttribute, SetOperator
+from fetafix.graph.writer import Writer
+from fetafix.ir import Graph, Node
 
 ERF, TANH = "none", "tanh"  # as ONNX's attribute `approximate` names them
 _ROOT, _SLOPE, _CUBIC = float(np.sqrt(2.0)), float(np.sqrt(2.0 / np.pi)), 0.044715
@@ -118,38 +117,8 @@ def _factors(graph: Graph, node: Node) -> set[str]:
 
 def _spelled(graph: Graph, node: Node, start: str, form: str) -> Edit:
     """The Erf or Tanh in the middle computed anew: half of one and it is Φ in either case."""
-    makers: Mapping[str, Callable[[_Writer], str]] = {ERF: _erf, TANH: _tanh}
-    writer = _Writer(graph, node, start)
-    out = makers[form](writer)
-    made = Graph(tuple(writer.nodes), writer.constants, (), (Value(out, np.dtype(np.float32)),), graph.opset)
-    return ReplaceSegment(node.key, made, {start: start})
-
-
-def _erf(w: _Writer) -> str:
-    return w.op("Erf", w.op("Div", w.start, w.number(_ROOT)))
-
-
-def _tanh(w: _Writer) -> str:
-    cube = w.op("Mul", w.op("Mul", w.op("Mul", w.start, w.start), w.start), w.number(_CUBIC))
-    return w.op("Tanh", w.op("Mul", w.op("Add", w.start, cube), w.number(_SLOPE)))
-
-
-class _Writer:
-    """Writes nodes down in the style of a neighbour."""
-
-    def __init__(self, graph: Graph, near: Node, start: str) -> None:
-        self._graph, self._near, self.start = graph, near, start
-        self.nodes: list[Node] = []
-        self.constants: dict[str, Array] = {}
-
-    def number(self, value: float) -> str:
-        name = f"{self._near.key}_constant_{len(self.constants)}"
-        self.constants[name] = np.array(value, np.float32)
-        return name
-
-    def op(self, op: str, *inputs: str) -> str:
-        taken = Graph((*self._graph.nodes, *self.nodes), self._graph.initializers, self._graph.inputs, (),
-                      self._graph.opset)
-        label, out = like(taken, op, self._near)
-        self.nodes.append(Node(op, inputs, (out,), {}, label))
-        return out
+    w = Writer(graph, node)
+    if form == ERF:
+        return w.replacing(node.key, w.op("Erf", w.op("Div", start, w.number(_ROOT))))
+    cube = w.op("Mul", w.op("Mul", w.op("Mul", start, start), start), w.number(_CUBIC))
+    return w.replacing(node.key, w.op("Tanh", w.op("Mul", w.op("Add", start, cube), w.number(_SLOPE))))

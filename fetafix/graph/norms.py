@@ -29,7 +29,8 @@ class Norm:
         """The edit that gives it another ε."""
         if self.slot < 0:
             return SetAttribute(self.node.key, "epsilon", float(epsilon))
-        return SetInput(self.node.key, self.slot, np.full_like(np.asarray(graph.constant(self.node, self.slot)), epsilon))
+        old = np.asarray(graph.constant(self.node, self.slot))
+        return SetInput(self.node.key, self.slot, np.full_like(old, epsilon))
 
 
 def norms(graph: Graph) -> list[Norm]:

@@ -83,6 +83,18 @@ def recurrent_series(seed: int = 0, op: str = "GRU", direction: str = "forward",
     return finish(b, b.op("Add", b.op("MatMul", y, b.weight(width, 3)), b.normal(3)))
 
 
+def keras_bidirectional(seed: int = 0, op: str = "LSTM") -> Graph:
+    """Two layers, one over the reversed series with its outputs turned back, as a Keras Bidirectional converts."""
+    b = Builder(seed)
+    x = b.op("Transpose", b.input((3, 9, 4), "series"), perm=(1, 0, 2))
+    turn = (ints(-1), ints(np.iinfo(np.int64).min), ints(0), ints(-1))
+    forth = b.op("Squeeze", recurrent(b, op, x, 4, 5), ints(1))
+    back = b.op("Squeeze", recurrent(b, op, b.op("Slice", x, *turn), 4, 5), ints(1))
+    back = b.op("Slice", back, *turn)
+    y = b.op("Transpose", b.op("Concat", forth, back, axis=2), perm=(1, 0, 2))
+    return finish(b, b.op("Add", b.op("MatMul", y, b.weight(10, 3)), b.normal(3)))
+
+
 # ---------------------------------------------------------------- transformers
 
 
@@ -138,7 +150,8 @@ def attention(b: Builder, x: str, mask: str | Array | None = None, scale: str = 
         q = b.op("Div", q, root) if scale == "query" else q
         scores = b.op("MatMul", heads(b, q), heads(b, k, (0, 2, 3, 1)))
         if scale != "query":
-            scores = b.op("Div", scores, root) if scale == "div" else b.op("Mul", scores, np.asarray(1 / root, np.float32))
+            share = np.asarray(1 / root, np.float32)
+            scores = b.op("Div", scores, root) if scale == "div" else b.op("Mul", scores, share)
         scores = scores if mask is None else b.op("Add", scores, mask)
         y = b.op("MatMul", b.op("Softmax", scores, axis=-1), heads(b, v))
     y = b.op("Reshape", b.op("Transpose", y, perm=(0, 2, 1, 3)), ints(0, 0, WIDTH))
@@ -177,16 +190,76 @@ def encoder(seed: int = 0, *, act: str = "erf", scale: str = "div", spelled: boo
 
 
 def decoder(seed: int = 0, *, act: str = "tanh", masked: bool = True, scale: str = "mul", core: str = "chain",
-            spelled: bool = False, opset: int = 17) -> Graph:
+            spelled: bool = False, layers: int = 2, opset: int = 17) -> Graph:
     """A GPT-style decoder: pre-norm blocks with a causal mask, logits by the tied embedding."""
     b = Builder(seed, opset)
     table = b.normal(VOCABULARY, WIDTH)
     b.tensors["embedding"] = table
     x = b.op("Add", b.op("Gather", "embedding", token_input(b), axis=0), b.normal(1, LENGTH, WIDTH, scale=0.5))
-    for _ in range(2):
+    for _ in range(layers):
         mask = causal_mask() if masked else None
         x = b.op("Add", x, attention(b, layernorm(b, x, 1e-5, spelled), mask, scale, core))
         y = gelu(b, linear(b, layernorm(b, x, 1e-5, spelled), WIDTH, 2 * WIDTH), act)
         x = b.op("Add", x, linear(b, y, 2 * WIDTH, WIDTH))
     tied = b.op("Transpose", "embedding", perm=(1, 0))
     return finish(b, b.op("MatMul", layernorm(b, x, 1e-5, spelled), tied))
+
+
+# ---------------------------------------------------------------- tokens, positions and integers
+
+
+def positions(seed: int = 0, *, exclusive: int = 0, reverse: int = 0) -> Graph:
+    """Position ids counted over the padding mask, as RoBERTa does: CumSum(mask)·mask indexes a table."""
+    b = Builder(seed)
+    x = b.op("Gather", b.normal(VOCABULARY, WIDTH), token_input(b), axis=0)
+    mask = token_input(b, "attention_mask")
+    count = b.op("CumSum", mask, np.array(1, np.int64), exclusive=exclusive, reverse=reverse)
+    place = b.op("Gather", b.normal(LENGTH + 2, WIDTH), b.op("Mul", count, mask), axis=0)
+    return finish(b, linear(b, layernorm(b, b.op("Add", x, place)), WIDTH, 5))
+
+
+def relative(seed: int = 0, *, floor: bool = True, fmod: int = 0) -> Graph:
+    """A bias by relative position: (j − i) divided into buckets that round down, and its remainder."""
+    b = Builder(seed)
+    x = b.op("Gather", b.normal(VOCABULARY, WIDTH), token_input(b), axis=0)
+    ids = token_input(b, "places")
+    away = b.op("Sub", b.op("Unsqueeze", ids, ints(1)), b.op("Unsqueeze", ids, ints(2)))
+    three = np.array(3, np.int64)
+    whole = b.op("Sub", away, b.op("Mod", away, three)) if floor else away
+    bucket = b.op("Add", b.op("Div", whole, three), np.array(9, np.int64))
+    rest = b.op("Add", b.op("Mod", away, three, fmod=fmod), np.array(3, np.int64))
+    bias = b.op("Add", b.op("Gather", b.normal(20), bucket, axis=0), b.op("Gather", b.normal(6), rest, axis=0))
+    return finish(b, linear(b, b.op("MatMul", b.op("Softmax", bias, axis=-1), x), WIDTH, 5))
+
+
+def assigned(seed: int = 0, *, op: str = "ScatterND") -> Graph:
+    """Some of a layer's features overwritten by another layer's, as x[:, 1:3] = y traces."""
+    b = Builder(seed)
+    x = linear(b, b.input((3, LENGTH, 4), "series"), 4, WIDTH)
+    x = b.op("Transpose", b.op("Relu", x), perm=(1, 0, 2))
+    y = b.op("Tanh", linear(b, b.op("Slice", x, ints(0), ints(2), ints(0)), WIDTH, WIDTH))
+    if op == "ScatterND":
+        x = b.op("ScatterND", x, np.array([[1], [3]], np.int64), y)
+    else:
+        head, tail = (b.op("Slice", x, ints(i), ints(j), ints(0)) for i, j in ((0, 1), (2, 3)))
+        last = b.op("Slice", x, ints(4), ints(LENGTH), ints(0))
+        first, second = (b.op("Slice", y, ints(i), ints(i + 1), ints(0)) for i in (0, 1))
+        x = b.op("Concat", head, first, tail, second, last, axis=0)
+    return finish(b, linear(b, b.op("Transpose", x, perm=(1, 0, 2)), WIDTH, 3))
+
+
+def tagger(seed: int = 0, *, last: int = 0, levels: float = 1.0) -> Graph:
+    """Tags by ArgMax over scores that are rounded to a few levels, so that ties occur."""
+    b = Builder(seed)
+    scores = linear(b, b.input((3, LENGTH, 4), "series"), 4, 5)
+    rounded = b.op("Round", b.op("Mul", scores, np.array(levels, np.float32)))
+    tags = b.op("ArgMax", rounded, axis=-1, keepdims=0, select_last_index=last)
+    return finish(b, tags, b.op("Gather", b.normal(5, 3), tags, axis=0))
+
+
+def old_softmax(seed: int = 0, *, opset: int = 11, axis: int = 1) -> Graph:
+    """Attention weights over a map: before opset 13 a Softmax over whole rows, since then over one axis."""
+    b = Builder(seed, opset)
+    x = b.input((3, LENGTH, 4), "series")
+    weights = b.op("Softmax", b.op("MatMul", x, b.weight(4, 4)), axis=axis)
+    return finish(b, b.op("MatMul", b.op("Mul", weights, x), b.weight(4, 3)))

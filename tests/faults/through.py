@@ -25,17 +25,24 @@ EXACT = 2e-6
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A healthy source, and how its target form is made of it. perm: how the target's inputs lie."""
+    """A healthy source, and how its target form is made of it. perm: how the target's inputs lie.
+
+    feeds: the source's inputs by seed.
+    """
 
     source: Graph
     target: Graph
     perm: tuple[int, ...] | None = None
+    feeds: Callable[[Graph, int], Mapping[str, Array]] = feeds_for
 
     @classmethod
-    def of(cls, source: Graph, form: Callable[[Graph], Graph] = renamed, perm: tuple[int, ...] | None = None) -> Case:
+    def of(
+        cls, source: Graph, form: Callable[[Graph], Graph] = renamed, perm: tuple[int, ...] | None = None,
+        feeds: Callable[[Graph, int], Mapping[str, Array]] = feeds_for,
+    ) -> Case:
         """A case with the target in another form (other names by default)."""
         target = form(source)
-        return cls(source, with_shapes(target, laid(target, feeds_for(source), source, perm)), perm)
+        return cls(source, with_shapes(target, laid(target, feeds(source, 0), source, perm)), perm, feeds)
 
 
 def laid(target: Graph, feeds: Mapping[str, Array], source: Graph, perm: tuple[int, ...] | None) -> dict[str, Array]:
@@ -46,7 +53,7 @@ def laid(target: Graph, feeds: Mapping[str, Array], source: Graph, perm: tuple[i
 
 def treated(case: Case, target: Graph, seed: int = 1) -> Treatment:
     """A version of a case's target, aligned with the source on random samples and healed."""
-    with Aligner(case.source, feeds_for(case.source, seed), EVALUATOR) as aligner:
+    with Aligner(case.source, case.feeds(case.source, seed), EVALUATOR) as aligner:
         outputs = dict(zip(target.output_names, case.source.output_names, strict=True))
         twins = tuple(InputTwin(t, s, Layout(case.perm))
                       for t, s in zip(target.input_names, case.source.input_names, strict=True))
@@ -55,7 +62,7 @@ def treated(case: Case, target: Graph, seed: int = 1) -> Treatment:
 
 def error(case: Case, target: Graph, seed: int = 77) -> float:
     """Largest relative error of an output on other samples than those treated with; inf for another shape."""
-    feeds = feeds_for(case.source, seed)
+    feeds = case.feeds(case.source, seed)
     expected = EVALUATOR.run(case.source, feeds, case.source.output_names)
     found = EVALUATOR.run(target, laid(target, feeds, case.source, case.perm), target.output_names)
     return max(relative_error(f, e) for f, e in zip(found, expected, strict=True))
