@@ -270,6 +270,10 @@ def _nothing(located: Located | None) -> str:
 
 def _notes(bench: Workbench, located: Located) -> list[str]:
     lines = [*bench.source_lift.notes, *bench.target_lift.notes]
+    found = sum(len(a.names) for a in bench.session.annexes)
+    if found:
+        lines.append(f"{found} inputs that a search found beside the samples are compared with them; a repair is chosen "
+                     "on half of them and proved on the others")
     left, why = len(located.treatment.remaining), located.treatment.reason
     return [*lines, f"{left} segment(s) stay guilty in the lifted graph: {why}"] if left else lines
 
@@ -281,10 +285,6 @@ def _log_located(journal: Journal, located: Located, found: Sequence[Finding]) -
         for remedy in step.diagnosis.tried:
             figures = {"before": remedy.before, "after": remedy.after, "cost": remedy.cost, "healed": remedy.healed}
             edits = [e.describe() for e in remedy.edits]
-    found = sum(len(a.names) for a in bench.session.annexes)
-    if found:
-        lines.append(f"{found} inputs that a search found beside the samples are compared with them; a repair is chosen "
-                     "on half of them and proved on the others")
             journal.write("tried", code=remedy.code, edits=edits, **figures, chosen=remedy is step.remedy)
 
 
