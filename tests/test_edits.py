@@ -15,7 +15,7 @@ from fetafix.edits import Edit, apply, cost, prune, topological
 from fetafix.errors import EditError
 from fetafix.ir import Array, Graph, Node
 from tests.faults.models import heads, residual
-from tests.faults.support import EVALUATOR
+from tests.faults.support import EVALUATOR, Builder
 
 GRAPH = residual(end="")
 FEEDS = {"image": np.random.default_rng(0).standard_normal((2, 3, 12, 12)).astype(np.float32)}
@@ -164,3 +164,19 @@ def test_pruning_keeps_what_outputs_need() -> None:
     pruned = prune(graph)
     assert len(pruned.nodes) == len(GRAPH.nodes)
     assert "unused" not in pruned.initializers
+
+
+def test_inserted_nodes_find_each_other_where_a_dead_node_has_the_name() -> None:
+    """Edits are found without dead nodes, and applied to the file, which may hold some."""
+    b = Builder()
+    x = b.op("Relu", b.input((2, 3)))
+    b.op("Neg", x)  # dead: t1
+    graph = b.build(b.op("Abs", x))
+    edits = [
+        ed.InsertNode("t0", Node("Mul", ("t0", "two"), ("t1",)), {"two": np.float32(2)}),
+        ed.InsertNode("t1", Node("Add", ("t1", "one"), ("t7",)), {"one": np.float32(1)}),
+    ]
+    changed = apply(graph, edits)
+    assert [n.op for n in prune(changed).nodes] == ["Relu", "Mul", "Add", "Abs"]
+    live = apply(prune(graph), edits)
+    assert [n.op for n in live.nodes] == ["Relu", "Mul", "Add", "Abs"]

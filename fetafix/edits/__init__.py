@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from fetafix.edits.naming import displaced, translated
 from fetafix.edits.structure import InsertNode, RemoveNode, ReplaceSegment, Rewire, SetOperator
 from fetafix.edits.surgery import fresh, prune, topological
 from fetafix.edits.values import SetAttribute, SetInput, SetInputShape, SetOutputs, SetPreprocessing
@@ -35,9 +36,16 @@ Edit = (
 
 
 def apply(graph: Graph, edits: Iterable[Edit]) -> Graph:
-    """The graph after all edits, in order. Raises EditError where one does not fit."""
+    """The graph after all edits, in order. Raises EditError where one does not fit.
+
+    Edits are found in graphs without dead nodes. Where a node that is inserted has the name of a dead one, it gets
+    another, and so do the edits behind it that mean the new node.
+    """
+    names: dict[str, str] = {}
     for edit in edits:
-        graph = edit.apply(graph)
+        meant = translated(edit, names)
+        names |= displaced(graph, meant)
+        graph = meant.apply(graph)
     return graph
 
 
