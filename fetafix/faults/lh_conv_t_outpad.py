@@ -28,30 +28,40 @@ from fetafix.edits import Edit
 from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.attributes import canonical, shape
 from fetafix.graph.counterparts import best, sureness
-from fetafix.graph.cropping import Crop, as_written, crop_of, cropped, sliced
+from fetafix.graph.cropping import Crop, as_written, crop_of, cropped, head_of, sliced, total_of
 from fetafix.graph.segment import Segment
-from fetafix.graph.twins import twins
+from fetafix.graph.twins import layout, twins
 from fetafix.ir import Graph, Node
 
 CODE = "lh-convT-outpad"
 
 
 def detect(segment: Segment) -> Iterator[Suspicion]:
-    """Twins with other effective crops, where the source's help."""
+    """Twins with other effective crops, where the source's help: of the operators, or of the Slices behind them."""
     if segment.healed(segment.error):
         return
     for target, source in twins(segment):
-        if target.op != "ConvTranspose" or source.op != "ConvTranspose":
-            continue
-        ours, theirs = crop_of(target, segment.full), crop_of(source, segment.source)
-        if ours is None or theirs is None or ours.total == theirs.total:
-            continue
-        error, found = best(segment, _ways(segment, target, source, ours, theirs))
-        if found and error < segment.error:
-            yield Suspicion(
-                CODE, target.key, source.key, sureness(segment, error, 0.96),
-                {"crop": list(ours.total), "source_crop": list(theirs.total)},
-                f"cropped by {list(ours.total)}, in the source by {list(theirs.total)}", found)
+        if target.op == source.op == "ConvTranspose":
+            ours, theirs = crop_of(target, segment.full), crop_of(source, segment.source)
+            if ours is not None and theirs is not None and ours.total != theirs.total:
+                ways = _ways(segment, target, source, ours, theirs)
+                yield from _claim(segment, target, source, ours.total, theirs.total, ways)
+        elif target.op == source.op == "Slice" and (head := head_of(target, segment.full)) is not None:
+            crop = crop_of(head, segment.full)
+            wanted = crop and total_of(source, segment.source, layout(segment, target, source), crop)
+            if crop is not None and wanted and wanted != crop.total:
+                ways = [sliced(segment.full, crop, wanted)]
+                yield from _claim(segment, target, source, crop.total, wanted, ways)
+
+
+def _claim(
+    segment: Segment, node: Node, twin: Node, ours: tuple[int, ...], theirs: tuple[int, ...], ways: list[list[Edit]]
+) -> Iterator[Suspicion]:
+    error, found = best(segment, [w for w in ways if w])
+    if found and error < segment.error:
+        yield Suspicion(CODE, node.key, twin.key, sureness(segment, error, 0.96),
+                        {"crop": list(ours), "source_crop": list(theirs)},
+                        f"cropped by {list(ours)}, in the source by {list(theirs)}", found)
 
 
 def _ways(segment: Segment, target: Node, source: Node, ours: Crop, theirs: Crop) -> list[list[Edit]]:

@@ -42,6 +42,8 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
     if segment.healed(segment.error):
         return
     for target, source in twins(segment):
+        if target.op == source.op == "Pad":
+            yield from _pads(segment, target, source)
         front = front_pad(target, segment.full) if target.op == source.op == "MaxPool" else None
         if front is None or front.mode != "constant":
             continue
@@ -56,6 +58,16 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
         if unit.target.op == "MaxPool" and unit.front.mode == "constant" and unit.front.value > LOWEST:
             ways = unmerged(segment, unit)
             yield from _claim(segment, unit.target, unit.source, ways, -np.inf, unit.front.value)
+
+
+def _pads(segment: Segment, target: Node, source: Node) -> Iterator[Suspicion]:
+    """Two Pads, of which the source's fills in −∞ and the target's a number, for a MaxPool."""
+    ours, theirs = canonical(target, segment.full), canonical(source, segment.source)
+    readers = segment.full.consumers.get(target.key, ())
+    pooled = readers and all(n.op == "MaxPool" for n, _ in readers)
+    if pooled and ours["mode"] == theirs["mode"] == "constant" and theirs["value"] <= LOWEST < ours["value"]:
+        ways = [[filled(segment.full, target, theirs["value"])]]
+        yield from _claim(segment, target, source, ways, ours["value"], theirs["value"])
 
 
 def _claim(

@@ -12,7 +12,7 @@ any size: then the map between is sampled at other places.
 Take over the source's strides, kernels and groups, of all layers of the segment that differ.
 
 *When not to apply*
-A stride written as a pooling of one pixel behind an unstrided layer: the same function.
+NO-OP: a stride that moved over 1×1 convolutions, or was written as a pooling of one pixel.
 
 *Seen in*
 the two published ResNet-50s, whose strides lie in different convolutions
@@ -74,7 +74,8 @@ def _exchanged(first: Node, graph: Graph) -> Iterator[list[Edit]]:
         theirs = canonical(other, graph)
         if not explicit(other, graph):
             return
-        if theirs["strides"] != mine["strides"] and len(theirs["strides"]) == len(mine["strides"]):
+        wide = any(max(canonical(n, graph)["kernel_shape"]) > 1 for n in (*between, other))  # else a NO-OP
+        if wide and theirs["strides"] != mine["strides"] and len(theirs["strides"]) == len(mine["strides"]):
             sizes = made_size(first, graph, (dims or ())[2:], theirs["strides"])
             for node in between:
                 sizes = made_size(node, graph, sizes, canonical(node, graph)["strides"])

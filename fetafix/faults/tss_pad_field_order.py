@@ -11,8 +11,8 @@ The target's pads are the source's numbers in another order; where the sums stay
 The source's pads, in ONNX's order; in the Pad in front where that does the padding.
 
 *When not to apply*
-The numbers themselves differ (lh-pads-lost, lh-same-asym), or the target leaves them to auto_pad (lh-auto-pad). NO-OP:
-equal pads on all sides; padding that the stride never reads.
+The numbers themselves differ (lh-pads-lost, lh-same-asym), the target leaves them to auto_pad (lh-auto-pad), or they
+crop a transposed convolution (lh-convT-outpad). NO-OP: equal pads on all sides; padding that the stride never reads.
 
 *Seen in*
 onnx2keras#45
@@ -41,7 +41,7 @@ def _order(setting: Setting) -> str | None:
     ours, theirs = setting.values.get("pads", (None, None))
     node = setting.target
     automatic = node.attrs.get("auto_pad", "NOTSET") != "NOTSET"
-    if node.op not in SPATIAL | {"Pad"} or not ours or not theirs or len(ours) != len(theirs) or automatic:
+    if node.op not in SPATIAL - {"ConvTranspose"} | {"Pad"} or not ours or not theirs or len(ours) != len(theirs) or automatic:
         return None
     return next((how for how, pads in field_orders(theirs).items() if pads == tuple(ours)), None)
 

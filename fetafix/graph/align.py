@@ -177,7 +177,7 @@ class Alignment:
         self, aligner: Aligner, target: Graph, walk: Walk, inputs: Mapping[str, Array], slack: Slack = NO_SLACK
     ) -> None:
         self._aligner, self._walk, self._inputs, self._slack = aligner, walk, inputs, slack
-        shapes = dict(target.shapes)
+        shapes = {**target.shapes, **walk.forcing.shapes}
         shapes.update({t: w.shape for t, w in walk.state.twins.items()})
         shapes.update({t: v.shape for t, v in walk.state.values.items()})
         self.source = aligner.source

@@ -136,8 +136,10 @@ def keeps_shape(node: Node, graph: Graph, **changed: Any) -> bool:
     if dims is None or "pads" not in old or node.op == "ConvTranspose" or old.get("ceil_mode"):
         return False
     n = len(old["kernel_shape"])
+    front = absorbed(node, graph) or (0,) * (2 * n)
+    bare = [d - a - b for d, a, b in zip(dims[2:], front[:n], front[n:], strict=True)]
     sizes = [
-        [extent(dims[2 + i], v["kernel_shape"][i], v["strides"][i], v["dilations"][i], v["pads"][i] + v["pads"][n + i])
+        [extent(bare[i], v["kernel_shape"][i], v["strides"][i], v["dilations"][i], v["pads"][i] + v["pads"][n + i])
          for i in range(n)] for v in (old, new)
     ]
     return sizes[0] == sizes[1]

@@ -107,6 +107,29 @@ def sliced(graph: Graph, crop: Crop, total: Sequence[int]) -> list[Edit]:
             if not np.array_equal([_within(int(v), dims[a]) for a, v in zip(starts, old, strict=True)], value)]
 
 
+def head_of(cut: Node, graph: Graph) -> Node | None:
+    """The ConvTranspose that a Slice crops, through a bias and Transposes; None where it crops something else."""
+    node = graph.producers.get(cut.input(0))
+    while node is not None and node.op in _TURNED:
+        node = next((m for t in node.inputs if (m := graph.producers.get(t)) is not None), None)
+    if node is None or node.op != "ConvTranspose":
+        return None
+    crop = crop_of(node, graph)
+    return node if crop is not None and crop.slice is not None and crop.slice.key == cut.key else None
+
+
+def total_of(cut: Node, graph: Graph, perm: Sequence[int] | None, crop: Crop) -> tuple[int, ...] | None:
+    """The crop with another graph's Slice behind `own`. perm: target = source.transpose(perm); None: as it is."""
+    dims = shape(graph, cut.input(0))
+    starts, ends = _bounds(cut, graph)
+    if dims is None or not starts:
+        return None
+    n, at = len(crop.axes), perm or tuple(range(len(dims)))
+    there = [at[a] for a in crop.axes]
+    return (*(crop.own[i] + starts.get(a, 0) for i, a in enumerate(there)),
+            *(crop.own[n + i] + dims[a] - ends.get(a, dims[a]) for i, a in enumerate(there)))
+
+
 def cropped(node: Node, graph: Graph, crop: Crop, total: Sequence[int]) -> list[Edit]:
     """Edits of the operator's own pads (and output_padding, where the crop is negative) that make the crop `total`."""
     n = len(total) // 2

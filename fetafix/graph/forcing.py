@@ -83,7 +83,7 @@ class State:
 
 
 class Forcing:
-    """Computes nodes of a target and recognises what equals the source. Keeps no state of its own."""
+    """Computes nodes of a target and recognises what equals the source. Keeps no state but `shapes`, last computed."""
 
     def __init__(
         self, target: Graph, values: ActivationStore, index: Index, evaluator: Evaluator, evidence: Evidence,
@@ -92,6 +92,7 @@ class Forcing:
         self.target, self.values, self.index = target, values, index
         self.evaluator, self.evidence, self.outputs = evaluator, evidence, outputs
         self.slack = slack
+        self.shapes: dict[str, tuple[int, ...]] = {}
         self.rounding = Rounding(target, evaluator.run, slack.shared)
 
     def step(self, node: Node, state: State, overlay: State | None = None) -> list[str]:
@@ -110,6 +111,7 @@ class Forcing:
                 into.open[out] = None
                 continue
             value = values[out]
+            self.shapes[out] = value.shape
             explained = distance(shaken.get(out), value)
             match = self._match(out, value, state, explained)
             if match is not None:

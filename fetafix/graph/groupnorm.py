@@ -7,22 +7,23 @@ and an Add per channel behind, as exporters spell groups. y = γ·(x − μ_g)/�
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fetafix.edits import Edit, InsertNode, SetAttribute, SetInput, SetOperator
+from fetafix.edits import Edit, ReplaceSegment, SetAttribute, SetInput, SetOperator
 from fetafix.graph.attributes import canonical, shape, version
-from fetafix.graph.naming import like, tensor_like
-from fetafix.ir import Array, Graph, Node
+from fetafix.ir import Array, Graph, Node, Value
 
 _PER_CHANNEL = 21
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class GroupNorm:
-    """A normalisation: `node` does it; `reshape`: the Reshape before it; affine: (node, constant's slot) behind it.
+    """A normalisation: `node` does it; `reshape`, `back`: the Reshapes around it, where there are any.
+
+    affine: Mul and Add per channel behind it, each with the slot of its constant.
 
     scale, bias: γ and β per channel, float64 (C,). channels, groups: C and G.
     """
@@ -34,6 +35,7 @@ class GroupNorm:
     scale: Array
     bias: Array
     reshape: Node | None = None
+    back: Node | None = None
     affine: tuple[tuple[Node, int], ...] = ()
 
 
@@ -68,11 +70,11 @@ def _reshaped(node: Node, graph: Graph, before: Node | None, channels: int, epsi
     """The form of Reshapes; γ and β of the nodes behind join those of the node."""
     own = [np.asarray(graph.constant(node, s)) for s in (1, 2)]
     scale, bias = (_spread(v, channels) for v in own)
-    made = GroupNorm(node, channels, own[0].size, epsilon, scale, bias, before)
     readers = graph.consumers.get(node.key, ())
     back = readers[0][0] if len(readers) == 1 and readers[0][0].op == "Reshape" else None
-    if back is None:
-        return None
+    made = GroupNorm(node, channels, own[0].size, epsilon, scale, bias, before, back)
+    if back is None:  # in a part of a graph
+        return made
     current, affine = back, list[tuple[Node, int]]()
     for op in ("Mul", "Add"):
         readers = graph.consumers.get(current.key, ())
@@ -134,35 +136,38 @@ def _grouped(graph: Graph, norm: GroupNorm, groups: int) -> list[list[Edit]]:
     ways: list[list[Edit]] = []
     if version(graph, node) >= _PER_CHANNEL:
         ways.append([SetOperator(node.key, "GroupNormalization", {"num_groups": groups, "epsilon": norm.epsilon})])
-    if not any(isinstance(d, int) for d in graph.shapes.get(node.input(0), ())[1:]):
+    dims = shape(graph, node.input(0))
+    if dims is None:
         return ways
-    dims = shape(graph, node.input(0)) or ()
-    name, out = like(graph, "Reshape", node)
-    split = tensor_like(graph, "groups", node)
-    first = InsertNode(node.input(0), Node("Reshape", (node.input(0), split), (out,), {}, name),
-                       {split: np.array([0, groups, -1], np.int64)}, ((node.key, 0),))
-    edits: list[Edit] = [first, SetInput(node.key, 1, np.ones(groups, np.float32)),
-                         SetInput(node.key, 2, np.zeros(groups, np.float32))]
-    whole = np.array([0, *dims[1:]], np.int64)
+    inner = Node(node.op, ("split", "ones", "zeros"), ("normed",), {"epsilon": norm.epsilon})
+    nodes = (Node("Reshape", (node.input(0), "groups"), ("split",)), inner,
+             Node("Reshape", ("normed", "whole"), ("joined",)))
+    constants = {"groups": np.array([0, groups, -1], np.int64), "ones": np.ones(groups, np.float32),
+                 "zeros": np.zeros(groups, np.float32), "whole": np.array([0, *dims[1:]], np.int64)}
+    return [*ways, [_rebuilt(graph, norm, nodes, constants, "joined", (norm.scale, norm.bias), rank)]]
+
+
+def _rebuilt(
+    graph: Graph, norm: GroupNorm, nodes: tuple[Node, ...], constants: Mapping[str, Array], last: str,
+    affine: tuple[Array, Array], rank: int,
+) -> Edit:
+    """The edit that computes what the last of a normalisation's nodes makes by others, and by γ and β behind them."""
+    key = (norm.back or norm.node).key
     per_channel = (norm.channels, *(1,) * (rank - 2))
-    steps = [("Add", norm.bias.reshape(per_channel).astype(np.float32)),
-             ("Mul", norm.scale.reshape(per_channel).astype(np.float32)), ("Reshape", whole)]
-    for op, constant in steps:  # each goes right behind the node, so the last one first
-        edits.append(_behind(graph, node, op, constant))
-    return [*ways, edits]
-
-
-def _behind(graph: Graph, node: Node, op: str, constant: Array) -> Edit:
-    name, out = like(graph, op, node)
-    tensor = tensor_like(graph, op.lower(), node)
-    return InsertNode(node.key, Node(op, (node.key, tensor), (out,), {}, name), {tensor: constant})
+    vectors = {n: v.reshape(per_channel).astype(np.float32) for n, v in zip(("scale", "bias"), affine, strict=True)}
+    chain = (*nodes, Node("Mul", (last, "scale"), ("scaled",)), Node("Add", ("scaled", "bias"), ("shifted",)))
+    made = {o for n in chain for o in n.outputs}
+    tensors = {**constants, **vectors}
+    free = tuple(Value(t, np.dtype(np.float32)) for n in chain for t in n.inputs if t not in made and t not in tensors)
+    output = (Value("shifted", np.dtype(np.float32), graph.shapes.get(key)),)
+    return ReplaceSegment(key, Graph(chain, tensors, free, output, graph.opset))
 
 
 def affine_of(graph: Graph, norm: GroupNorm, scale: Array, bias: Array) -> list[list[Edit]]:
     """The ways to give a normalisation γ and β per channel (float64 (C,))."""
     node = norm.node
-    own = norm.reshape is None and (node.op == "InstanceNormalization" or version(graph, node) >= _PER_CHANNEL)
-    if own:
+    direct = node.op == "InstanceNormalization" or version(graph, node) >= _PER_CHANNEL
+    if norm.reshape is None and direct:
         return [[SetInput(node.key, slot, v.astype(np.float32)) for slot, v in ((1, scale), (2, bias))
                  if not np.array_equal(graph.constant(node, slot), v.astype(np.float32))]]
     groups = norm.groups
@@ -170,23 +175,31 @@ def affine_of(graph: Graph, norm: GroupNorm, scale: Array, bias: Array) -> list[
         by_group = [v.reshape(groups, -1) for v in (scale, bias)]
         if all(np.ptp(v, axis=1).max() == 0 for v in by_group):
             return [[SetInput(node.key, i + 1, v[:, 0].astype(np.float32)) for i, v in enumerate(by_group)]]
-    rank = len(shape(graph, norm.affine[-1][0].key if norm.affine else node.key) or (0, 0, 0, 0))
-    ones: list[Edit] = [SetInput(node.key, 1, np.ones(groups, np.float32)),
-                        SetInput(node.key, 2, np.zeros(groups, np.float32))]
     if norm.affine:
-        values = {"Mul": scale, "Add": bias}
-        neutral = all(np.ptp(np.asarray(graph.constant(node, s))) == 0 for s in (1, 2))
-        edits: list[Edit] = [] if neutral else ones
-        for behind, slot in norm.affine:
-            old = graph.constant(behind, slot)
-            if old is not None:
-                edits.append(SetInput(behind.key, slot, values[behind.op].reshape(old.shape).astype(old.dtype)))
-        return [edits] if {n.op for n, _ in norm.affine} == {"Mul", "Add"} else []
-    if norm.reshape is not None:
+        return _in_place(graph, norm, {"Mul": scale, "Add": bias})
+    last = norm.back or node
+    if norm.reshape is not None and norm.back is None:
         return []
-    per_channel = (norm.channels, *(1,) * (rank - 2))
-    return [[*ones, *(_behind(graph, node, op, v.reshape(per_channel).astype(np.float32))
-                      for op, v in (("Add", bias), ("Mul", scale)))]]
+    own = replace(node, inputs=(node.input(0), "ones", "zeros"), outputs=("normed",), name="")
+    nodes = (own,) if norm.back is None else (own, replace(norm.back, inputs=("normed", norm.back.input(1)),
+                                                           outputs=("joined",), name=""))
+    constants = {"ones": np.ones(groups, np.float32), "zeros": np.zeros(groups, np.float32)}
+    if norm.back is not None and (whole := graph.constant(norm.back, 1)) is not None:
+        constants[norm.back.input(1)] = whole
+    rank = len(shape(graph, last.key) or (0, 0, 0, 0))
+    return [[_rebuilt(graph, norm, nodes, constants, nodes[-1].key, (scale, bias), rank)]]
+
+
+def _in_place(graph: Graph, norm: GroupNorm, values: Mapping[str, Array]) -> list[list[Edit]]:
+    """γ and β into the Mul and the Add that are there; [] where one is lacking."""
+    neutral = all(np.ptp(np.asarray(graph.constant(norm.node, s))) == 0 for s in (1, 2))
+    edits: list[Edit] = [] if neutral else [SetInput(norm.node.key, 1, np.ones(norm.groups, np.float32)),
+                                            SetInput(norm.node.key, 2, np.zeros(norm.groups, np.float32))]
+    for behind, slot in norm.affine:
+        old = np.asarray(graph.constant(behind, slot))
+        new = values[behind.op].reshape(old.shape).astype(old.dtype)
+        edits = edits if np.array_equal(old, new) else [*edits, SetInput(behind.key, slot, new)]
+    return [edits] if {n.op for n, _ in norm.affine} == {"Mul", "Add"} else []
 
 
 def paired(target: Sequence[GroupNorm], source: Sequence[GroupNorm]) -> list[tuple[GroupNorm, GroupNorm]]:

@@ -1,4 +1,4 @@
-"""Small image models around one layer in question: convolution, pooling, resizing or normalisation, in several forms."""
+"""Small image models around one layer in question: convolution, pooling, resizing, normalisation, in several forms."""
 
 from __future__ import annotations
 
@@ -113,7 +113,8 @@ def instance_norm(epsilon: float = 1e-5) -> Part:
     """An InstanceNormalization of a map that varies little in some channels."""
     def part(b: Builder, x: str) -> str:
         x = b.op("Mul", x, np.geomspace(0.01, 1, CHANNELS, dtype=np.float32).reshape(CHANNELS, 1, 1))
-        return b.op("InstanceNormalization", x, b.normal(CHANNELS, mean=1), b.normal(CHANNELS), epsilon=epsilon)
+        return b.op("InstanceNormalization", x, b.normal(CHANNELS, mean=1, scale=0.5), b.normal(CHANNELS),
+                    epsilon=epsilon)
     return part
 
 
