@@ -90,6 +90,16 @@ def edit_from_data(data: Mapping[str, Any], store: ArrayStore) -> Edit:
     return _record(kind, {k: v for k, v in data.items() if k != "kind"}, store)  # type: ignore[no-any-return]
 
 
+def to_data(value: Any, store: ArrayStore) -> Any:
+    """Plain data for any value that an edit may hold: numbers, text, arrays, nodes, graphs."""
+    return _encode(value, store)
+
+
+def from_data(data: Any, store: ArrayStore) -> Any:
+    """The value again. Raises UsageError that says what does not fit."""
+    return _decode(data, store)
+
+
 def _record(kind: type[Any], data: Mapping[str, Any], store: ArrayStore) -> Any:
     known = {f.name for f in fields(kind)}
     needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}

@@ -26,6 +26,7 @@ from fetafix.judging import Judgement
 from fetafix.localize import Located, locate
 from fetafix.options import RepairOptions
 from fetafix.outputs import default_output
+from fetafix.patch import kept as patching
 from fetafix.repair import Group, Surgeon, Trial
 from fetafix.report import Finding, Output, Quantisation, Report, Verdict
 from fetafix.session import Session
@@ -156,10 +157,20 @@ class Operation:
         output = self._write(trial.kept) if self.wanted.apply else None
         if repair.preprocessing(trial.kept):
             report = _as(report, notes=[*report.notes, self._prepared(trial.kept)])
+        if self.wanted.save_patch:
+            report = _as(report, notes=[*report.notes, self._patched(trial, proof)])
         return _as(
             report, verdict=verdict, reason=reason, output=output, agreement=first.agreement, after=proof.agreement,
             passed=proof.ruling.passed,
         )  # fmt: skip
+
+    def _patched(self, trial: Trial, proof: Judgement) -> str:
+        """Write what was kept as a patch; the note that says so."""
+        assert trial.copy is not None and self.wanted.save_patch is not None
+        with self.session.timed("patch"):
+            made = patching.of(self.session, self.bench, trial, proof, self.wanted)
+        self.journal.write("patch", path=str(self.wanted.save_patch), irrevocable=made.irrevocable)
+        return patching.note(self.wanted.save_patch, made)
 
     def _rolled_back(self, report: Report) -> Report:
         why = "on samples that the repair was not chosen on it is no better, so it is dropped"

@@ -25,7 +25,8 @@ def default_output(target: str | Path) -> Path:
 def check(source: str | Path, target: str | Path, options: Options, wanted: RepairOptions) -> None:
     """Raise OutputError where a result of `repair` could not be written, or would be written over what is read."""
     out = wanted.output or default_output(target)
-    results: dict[str, str | Path | None] = {"plan": wanted.save_plan, "journal": wanted.journal}
+    results: dict[str, str | Path | None] = {"plan": wanted.save_plan, "patch": wanted.save_patch}
+    results["journal"] = wanted.journal
     results["output"] = out if wanted.apply else None
     keep_apart(results, {"source": source, "target": target, "data": options.data, "plan": wanted.plan})
     for path in results.values():

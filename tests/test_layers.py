@@ -19,7 +19,7 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
     ("__main__",),
     ("cli", "demo", "bench"),
     ("render",),
-    ("api", "operation", "inject", "convert", "offer", "reconvert"),
+    ("api", "operation", "inject", "convert", "offer", "reconvert", "patch"),
     ("session", "repair", "localize", "treat", "heal", "findings", "explained", "judging", "drawing", "probing",
      "workbench", "lift_check", "tapped", "options", "outputs", "preparation", "planning", "annex", "boundary",
      "hidden", "rivals", "evidence", "unmask"),
@@ -109,7 +109,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert loaded("import fetafix") & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", ["check", "localize", "repair", "convert", "faults", "inject", "bench"])
+@pytest.mark.parametrize("command", ["check", "localize", "repair", "convert", "patch", "faults", "inject", "bench"])
 def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     code = f"from fetafix.cli import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass"
     assert loaded(code) & HEAVY == set()

@@ -12,7 +12,10 @@ from fetafix.cli import options
 from fetafix.cli.run import execute
 from fetafix.outputs import default_output
 
-_REPAIR = ("output", "apply", "bake", "plan", "save_plan", "approved_by", "journal", "offer_plan", "offer_journal")
+_REPAIR = (
+    "output", "apply", "bake", "plan", "save_plan", "save_patch", "approved_by", "journal", "offer_plan",
+    "offer_journal",
+)  # fmt: skip
 
 
 @click.command()
@@ -23,6 +26,8 @@ _REPAIR = ("output", "apply", "bake", "plan", "save_plan", "approved_by", "journ
 @click.option("--plan", type=click.Path(), metavar="FILE", help="Apply exactly the approved entries of this plan.")
 @click.option("--save-plan", type=click.Path(), metavar="FILE",
               help="Where the plan goes (default: <target's stem>.plan.json in the current folder).")
+@click.option("--save-patch", type=click.Path(), metavar="FILE",
+              help="Write what is kept as a patch: `fetafix patch apply` replays it onto another conversion.")
 @click.option("--no-plan", is_flag=True, help="A dry run writes no plan.")
 @click.option("--approved-by", metavar="NAME", help="Who approved the repairs; recorded in the journal.")
 @click.option("--journal", type=click.Path(), metavar="FILE",

@@ -73,7 +73,8 @@ def _check_results(request: Request, given: Mapping[str, Any]) -> None:
     """Fail before the work, not after it."""
     path = given.get("json_path")
     results = {"report": None if path == "-" else path}
-    results |= {role: given.get(key) for role, key in (("output", "output"), ("plan", "save_plan"))}
+    places = {"output": "output", "plan": "save_plan", "patch": "save_patch"}
+    results |= {role: given.get(key) for role, key in places.items()}
     results |= {"journal": given.get("journal"), "inputs to keep": given.get("keep_worst")}
     read = {"source": request.source, "target": request.target, "data": request.options.get("data")}
     keep_apart(results, {**read, "configuration": given.get("config"), "plan": given.get("plan")})
