@@ -24,10 +24,10 @@ def auto_pad(graph: Graph) -> list[Edit]:
     """SAME_UPPER for explicit pads: the same at stride 1 with an odd kernel."""
     found: list[Edit] = []
     for node in _nodes(graph, "Conv"):
-        kernel = tuple(graph.shapes[node.input(1)][2:])
+        kernel = _sizes(graph, node.input(1))
         same = tuple(k // 2 for k in kernel) * 2
-        plain = all(set(node.attrs.get(k) or (1,)) == {1} for k in ("strides", "dilations"))  # type: ignore[arg-type]
-        if plain and all(k % 2 for k in kernel) and max(kernel) > 1 and node.attrs.get("pads") == same:
+        plain = all(node.attrs.get(k, (1, 1)) == (1, 1) for k in ("strides", "dilations"))
+        if plain and kernel and all(k % 2 for k in kernel) and max(kernel) > 1 and node.attrs.get("pads") == same:
             found += [ed.SetAttribute(node.key, "pads", None), ed.SetAttribute(node.key, "auto_pad", "SAME_UPPER")]
     return found
 
@@ -39,7 +39,7 @@ def turned_gemm(graph: Graph) -> list[Edit]:
         weight = graph.initializers.get(node.input(1))
         if weight is not None and len(graph.consumers.get(node.input(1), ())) == 1:
             found += [ed.SetInput(node.key, 1, np.ascontiguousarray(weight.T)),
-                      ed.SetAttribute(node.key, "transB", 1 - int(node.attrs.get("transB") or 0))]  # type: ignore[arg-type]
+                      ed.SetAttribute(node.key, "transB", 0 if node.attrs.get("transB") else 1)]
     return found
 
 
@@ -85,8 +85,14 @@ def flat(graph: Graph) -> list[Edit]:
 
 
 def _doubles(graph: Graph, node: Node) -> bool:
-    before, after = graph.shapes.get(node.input(0)), graph.shapes.get(node.key)
-    return before is not None and after is not None and tuple(after[2:]) == tuple(2 * s for s in before[2:])
+    before, after = _sizes(graph, node.input(0)), _sizes(graph, node.key)
+    return bool(before) and after == tuple(2 * s for s in before)
+
+
+def _sizes(graph: Graph, tensor: str) -> tuple[int, ...]:
+    """Spatial sizes of a tensor; () where they are not known."""
+    shape = tuple(graph.shapes.get(tensor) or ())[2:]
+    return tuple(d for d in shape if isinstance(d, int)) if all(isinstance(d, int) for d in shape) else ()
 
 
 REWRITES: Mapping[str, Rewrite] = {

@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -77,8 +78,8 @@ def _measured(plan: Plan, tasks: Sequence[Task]) -> Iterator[Row]:
         try:
             waiting = iter(tasks)
             while True:
-                while len(running) < 2 * plan.jobs and (task := next(waiting, None)) is not None:
-                    running.add(pool.submit(_work, plan.settings, folder, task))
+                new = islice(waiting, 2 * plan.jobs - len(running))
+                running |= {pool.submit(_work, plan.settings, folder, task) for task in new}
                 if not running:
                     return
                 finished, running = wait(running, return_when=FIRST_COMPLETED)

@@ -18,7 +18,7 @@ from fetafix.ir import Body, Graph, Node
 
 @dataclass(frozen=True, slots=True)
 class Touched:
-    """Names of nodes, of graph inputs and of outputs. near: nodes next to touched ones, in either graph."""
+    """Names of nodes. near: those next to touched ones, in either graph, and what touched ones make."""
 
     layers: frozenset[str]
     near: frozenset[str]
@@ -38,9 +38,8 @@ def between(before: Graph, after: Graph) -> Touched:
     order = (before.input_names, before.output_names) != (after.input_names, after.output_names)
     nodes = [g[k] for g in (ours, theirs) for k in keys if k in g]
     at_ends = any({*n.reads, *n.outputs} & {*ends[0], *ends[1]} for n in nodes)
-    near = {n.label for g in (before, after) for k in keys for n in _neighbours(g, k)}
-    touched = frozenset({n.label for n in nodes} | {k for k in keys if k})
-    return Touched(touched, frozenset(near), declared[0] != declared[1] or order or at_ends)
+    near = {n.label for g in (before, after) for k in keys for n in _neighbours(g, k)} | keys
+    return Touched(frozenset(n.label for n in nodes), frozenset(near), declared[0] != declared[1] or order or at_ends)
 
 
 def _neighbours(graph: Graph, key: str) -> list[Node]:
@@ -72,7 +71,7 @@ def _same_tensor(a: str, b: str, before: Graph, after: Graph) -> bool:
 def _equal(a: Any, b: Any) -> bool:
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
         a, b = np.asarray(a), np.asarray(b)
-        return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+        return bool(a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes())
     if isinstance(a, Body) and isinstance(b, Body):
         return a.proto == b.proto
     return bool(a == b)
