@@ -25,13 +25,15 @@ import numpy as np
 
 from fetafix.edits import Edit, SetInput
 from fetafix.faults.base import FaultType, Suspicion
+from fetafix.graph.memory import bytes_off
 from fetafix.graph.parameters import Parameter, differing
 from fetafix.graph.segment import Segment
+from fetafix.graph.weights import close
 from fetafix.ir import Array, Graph
 
 CODE = "st-storage"
 _OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
-_ABSURD, _SHIFTS, _WIDTH = 1e30, range(1, 65), {2: np.uint16, 4: np.uint32, 8: np.uint64}
+_ABSURD, _WIDTH = 1e30, {2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
 def _damaged(p: Parameter) -> Array:
@@ -51,26 +53,15 @@ def _bits(p: Parameter, places: Array) -> int:
     return max(int(x).bit_count() for x in ours ^ theirs)
 
 
-def _shift(p: Parameter) -> int | None:
-    """By how many bytes the target's data lie beside the source's; what is merely rolled is no such case."""
-    if not p.direct or p.value is None or p.value.size < 8:
-        return None
-    ours, theirs = (np.ascontiguousarray(t).reshape(-1).view(np.uint8) for t in (p.value, p.as_stored))
-    rolled = np.array_equal(np.sort(ours), np.sort(theirs))
-    near = [s for s in _SHIFTS if s <= ours.size // 4 and not rolled]
-    late = (n for n in near if np.array_equal(ours[:-n], theirs[n:]))
-    early = (-n for n in near if np.array_equal(ours[n:], theirs[:-n]))
-    return next(late, next(early, None))
-
-
 def _what(p: Parameter) -> tuple[str, float] | None:
     """What happened to a tensor's bytes, and how sure that is; None where they look like ordinary other values."""
     if p.value is None:
         return None
-    shift = _shift(p)
+    shift = bytes_off(p.value, p.as_stored if p.direct else p.reference, p.direct, p.noise)
     if shift is not None:
         return f"the data lie {shift} bytes off", 0.98
-    if p.direct and p.value.size > 1 and p.value.byteswap().tobytes() == p.as_stored.tobytes():
+    swapped = p.value.byteswap()
+    if p.value.size > 1 and close(swapped, p.reference, p.noise) and not close(p.value, p.reference, p.noise):
         return "the bytes of each element are reversed", 0.98
     off = _damaged(p)
     count = int(off.sum())
@@ -101,14 +92,16 @@ def propose(segment: Segment, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
 
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
-    """Flip the sign or an exponent bit of a large element, or read the data 4 bytes late."""
+    """Flip the sign or an exponent bit of a large element, read the data 4 bytes late, or each element's in reverse."""
     weights = [(n.key, graph.constant(n, 1)) for n in graph.nodes if n.op in _OPS]
     places = [(k, w) for k, w in weights if w is not None and w.dtype == np.float32 and w.size >= 8 and np.ptp(w) > 0]
     if not places:
         return None
     key, weight = places[int(rng.integers(len(places)))]
-    flat, bit = weight.flatten(), int(rng.choice([31, 30, 29, 27, 26, 0]))
-    if bit == 0:
+    flat, bit = weight.flatten(), int(rng.choice([31, 30, 29, 27, 26, 0, -1]))
+    if bit < 0:
+        flat = flat.byteswap()
+    elif bit == 0:
         flat = np.append(flat[1:], np.float32(rng.standard_normal()))  # what lies behind the tensor in the file
     else:
         large = np.argsort(np.abs(flat))[-max(1, flat.size // 4):]

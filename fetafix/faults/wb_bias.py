@@ -10,7 +10,8 @@ The error is a constant per channel: the weights agree and the bias does not.
 Set the source's bias, adding the input (or an Add) where the target has none; folded where the forms differ.
 
 *When not to apply*
-The weights differ too; the bias was lost within the fold of a BatchNormalization (wb-bn-fold).
+The weights differ too; only a part of the bias was lost in the fold of a BatchNormalization (wb-bn-fold); the layer
+reads another's bias, the very same tensor (wb-initializer-alias). NO-OP: the lost bias is zero.
 
 *Seen in*
 MMdnn#792, onnx2tf#5, onnx2tf#16

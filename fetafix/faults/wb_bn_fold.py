@@ -11,7 +11,8 @@ mistakes makes of the source's parameters.
 Fold again: set the target's weight and bias.
 
 *When not to apply*
-The fold is right; the target kept its BatchNormalization (wb-bn-param-swap, lh-bn-eps).
+The fold is right; the target kept its BatchNormalization (wb-bn-param-swap, lh-bn-eps). The folded bias is missing or
+zero, and the layer had none of its own: no evidence tells that from a bias that was dropped later (wb-bias).
 
 *Seen in*
 onnx/optimizer#178, onnx#2677
@@ -62,11 +63,10 @@ def misfolds(chain: Chain) -> dict[str, Folded]:
 
     found = {f"ε = {e:g} instead of {epsilon:g}": proper(gamma / np.sqrt(var + e))
              for e in _EPSILONS if abs(e - epsilon) > 1e-3 * epsilon}
-    return found | {
+    return found | ({"the bias was not folded": made(right, bias)} if np.any(bias) else {}) | {  # else it is wb-bias
         "the layer's own bias was skipped": made(right, beta - mean * right),
         "μ was skipped": made(right, beta + bias * right),
         "β was skipped": made(right, (bias - mean) * right),
-        "the bias was not folded": made(right, bias),
         "the weight was not folded": made(np.ones_like(right), beta + (bias - mean) * right),
         "σ² was taken for σ": proper(gamma / (var + epsilon)),
         "γ was skipped": proper(1 / np.sqrt(var + epsilon)),

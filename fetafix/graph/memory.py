@@ -1,11 +1,15 @@
-"""Memory order: the bytes of a tensor written in one order of axes and read in the reverse one."""
+"""Bytes of a tensor read as they were not written: in the reverse order of axes, or some bytes beside."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from fetafix.graph.weights import alike, close
 from fetafix.ir import Array
+
+_FARTHEST = 64
 
 
 def reversals(value: Array) -> list[Array]:
@@ -38,3 +42,24 @@ def lost_strides(value: Array, reference: Array, noise: float) -> bool:
 def restored(value: Array, reference: Array, noise: float) -> Array:
     """The target's own values in the reference's order; for a tensor of which `lost_strides` holds."""
     return next(r for r in reversals(value) if close(r, reference, noise))
+
+
+def bytes_off(value: Array, reference: Array, exact: bool, noise: float) -> int | None:
+    """By how many bytes a tensor's data lie late (early: negative) of the reference's; None where they do not.
+
+    exact: the reference is just what was stored; else (it comes of a fold) whole elements are compared, up to `noise`.
+    What is merely rolled is no such case.
+    """
+    if value.size < 8 or value.size != reference.size or alike(value, reference, noise):
+        return None
+    if not exact:
+        found = next(_offsets(value.ravel(), reference.ravel(), lambda a, b: close(a, b, noise)), None)
+        return None if found is None else found * value.itemsize
+    ours, theirs = (np.ascontiguousarray(t).reshape(-1).view(np.uint8) for t in (value, reference))
+    return next(_offsets(ours, theirs, np.array_equal), None)
+
+
+def _offsets(ours: Array, theirs: Array, same: Callable[[Array, Array], bool]) -> Iterator[int]:
+    near = range(1, min(_FARTHEST, ours.size // 4) + 1)
+    yield from (n for n in near if same(ours[:-n], theirs[n:]))
+    yield from (-n for n in near if same(ours[n:], theirs[:-n]))

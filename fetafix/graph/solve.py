@@ -52,5 +52,7 @@ def _least_squares(x: Array, y: Array) -> tuple[Array, Array] | None:
         return None
     step = max(1, len(x) // max(_MOST_ROWS, 2 * unknowns))
     design = np.column_stack([x[::step], np.ones(len(x[::step]))]).astype(np.float64)
+    if not (np.isfinite(design).all() and np.isfinite(y).all()):
+        return None
     solution, _, rank, _ = np.linalg.lstsq(design, y[::step].astype(np.float64), rcond=None)
     return None if rank < unknowns else (solution[:-1], solution[-1])

@@ -29,7 +29,8 @@ def deviation(a: Array, b: Array) -> float:
     """Largest |a − b| over largest |b| of two tensors of one shape, float64; inf where only one is finite."""
     if a.dtype == b.dtype and np.array_equal(a, b):
         return 0.0
-    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    with np.errstate(invalid="ignore"):  # damaged bytes may be signalling NaNs
+        x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         return 0.0 if np.array_equal(x, y, equal_nan=True) else float("inf")
     largest, off = float(np.max(np.abs(y), initial=0.0)), float(np.max(np.abs(x - y), initial=0.0))
