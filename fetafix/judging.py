@@ -25,6 +25,7 @@ from fetafix.probing import Probe, arithmetic_eps
 from fetafix.report import Agreement, ModelInfo
 
 _CLEARLY = 10.0
+_SLIGHT = 0.01  # relative L2
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,12 @@ class Judge:
         return found
 
     def _same(self, total: Comparison, opponent: Opponent) -> set[str]:
-        """Outputs whose numbers are within the source's noise, whatever the user tolerates."""
+        """Outputs whose numbers are within the source's noise, whatever the user tolerates, and differ slightly.
+
+        Where rounding exchanges the rows of a list, noise is as large as the values, and says nothing about answers.
+        """
         own = self._of_noise(total, opponent)
-        return {name for name, e in total.errors.items() if own[name].admits(e)}
+        return {name for name, e in total.errors.items() if own[name].admits(e) and (e.rel_l2 or 0.0) <= _SLIGHT}
 
     def steps(self, opponent: Opponent) -> dict[str, float]:
         """What one code of an output is worth, for outputs that either model quantises."""

@@ -94,7 +94,10 @@ def errors(seen: Observed) -> NDArray[np.float64]:
 
 def r_squared(seen: Observed) -> float:
     """The least R² of any quantity that varies; 1 where none does and all are equal, else 0."""
-    s, t = seen.kept["source"], seen.kept["target"]
+    known = np.isfinite(seen.kept["source"]).all(1)
+    s, t = seen.kept["source"][known], seen.kept["target"][known]
+    if not len(s):
+        return 1.0
     total, off = ((s - s.mean(0)) ** 2).sum(0), ((t - s) ** 2).sum(0)
     varies = total > 0.0
     if not varies.any():
@@ -103,9 +106,11 @@ def r_squared(seen: Observed) -> float:
 
 
 def _spread(source: Array) -> Array:
-    """The standard deviation of every quantity, never below a thousandth of its size."""
-    least = 1e-3 * np.abs(source).max(0, initial=0.0)
-    return np.maximum(np.nanstd(source, 0), np.maximum(least, 1e-300))
+    """The standard deviation of every quantity, never below a thousandth of its size; of samples without NaN."""
+    known = source[np.isfinite(source).all(1)]
+    if not len(known):
+        return np.full(source.shape[1], 1e-300)
+    return np.maximum(known.std(0), np.maximum(1e-3 * np.abs(known).max(0, initial=0.0), 1e-300))
 
 
 def _recognised(view: View) -> Claim | None:
