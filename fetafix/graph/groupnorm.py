@@ -132,35 +132,42 @@ def _other_groups(graph: Graph, norm: GroupNorm, groups: int) -> list[Edit]:
 
 def _grouped(graph: Graph, norm: GroupNorm, groups: int) -> list[list[Edit]]:
     """An InstanceNormalization becomes a group one: as an operator where there is one, else by Reshapes."""
-    node, rank = norm.node, len(shape(graph, norm.node.input(0)) or ())
+    node = norm.node
     ways: list[list[Edit]] = []
     if version(graph, node) >= _PER_CHANNEL:
         ways.append([SetOperator(node.key, "GroupNormalization", {"num_groups": groups, "epsilon": norm.epsilon})])
-    dims = shape(graph, node.input(0))
+    edit = _spelled(graph, norm, groups, norm.scale, norm.bias)
+    return [*ways, [edit]] if edit is not None else ways
+
+
+def _spelled(
+    graph: Graph, norm: GroupNorm, groups: int, scale: Array, bias: Array, inside: bool = False
+) -> Edit | None:
+    """The edit that spells a normalisation out: Reshape, InstanceNormalization, Reshape, Mul, Add.
+
+    inside: in place of the node between Reshapes, which stay.
+    """
+    entry = norm.node.input(0) if norm.reshape is None else norm.reshape.input(0)
+    dims = shape(graph, entry)
     if dims is None:
-        return ways
-    inner = Node(node.op, ("split", "ones", "zeros"), ("normed",), {"epsilon": norm.epsilon})
-    nodes = (Node("Reshape", (node.input(0), "groups"), ("split",)), inner,
-             Node("Reshape", ("normed", "whole"), ("joined",)))
-    constants = {"groups": np.array([0, groups, -1], np.int64), "ones": np.ones(groups, np.float32),
-                 "zeros": np.zeros(groups, np.float32), "whole": np.array([0, *dims[1:]], np.int64)}
-    return [*ways, [_rebuilt(graph, norm, nodes, constants, "joined", (norm.scale, norm.bias), rank)]]
-
-
-def _rebuilt(
-    graph: Graph, norm: GroupNorm, nodes: tuple[Node, ...], constants: Mapping[str, Array], last: str,
-    affine: tuple[Array, Array], rank: int,
-) -> Edit:
-    """The edit that computes what the last of a normalisation's nodes makes by others, and by γ and β behind them."""
-    key = (norm.back or norm.node).key
-    per_channel = (norm.channels, *(1,) * (rank - 2))
-    vectors = {n: v.reshape(per_channel).astype(np.float32) for n, v in zip(("scale", "bias"), affine, strict=True)}
-    chain = (*nodes, Node("Mul", (last, "scale"), ("scaled",)), Node("Add", ("scaled", "bias"), ("shifted",)))
-    made = {o for n in chain for o in n.outputs}
-    tensors = {**constants, **vectors}
-    free = tuple(Value(t, np.dtype(np.float32)) for n in chain for t in n.inputs if t not in made and t not in tensors)
-    output = (Value("shifted", np.dtype(np.float32), graph.shapes.get(key)),)
-    return ReplaceSegment(key, Graph(chain, tensors, free, output, graph.opset))
+        return None
+    whole = None if norm.back is None else graph.constant(norm.back, 1)
+    per_channel = (norm.channels, *(1,) * (len(dims) - 2))
+    constants = {
+        "groups": np.array([0, groups, -1], np.int64), "ones": np.ones(groups, np.float32),
+        "zeros": np.zeros(groups, np.float32), "whole": np.array([0, *dims[1:]], np.int64) if whole is None else whole,
+        "scale": scale.reshape(per_channel).astype(np.float32), "bias": bias.reshape(per_channel).astype(np.float32)}
+    epsilon = {"epsilon": norm.epsilon}
+    nodes = [Node("Reshape", (entry, "groups"), ("split",)),
+             Node("InstanceNormalization", ("split", "ones", "zeros"), ("normed",), epsilon),
+             Node("Reshape", ("normed", "whole"), ("joined",)), Node("Mul", ("joined", "scale"), ("scaled",)),
+             Node("Add", ("scaled", "bias"), ("shifted",))]
+    if inside:
+        nodes.append(Node("Reshape", ("shifted", "groups"), ("regrouped",)))
+    key = norm.node.key if inside or norm.back is None else norm.back.key
+    single = np.dtype(np.float32)
+    output = Value(nodes[-1].key, single, graph.shapes.get(key))
+    return ReplaceSegment(key, Graph(tuple(nodes), constants, (Value(entry, single),), (output,), graph.opset))
 
 
 def affine_of(graph: Graph, norm: GroupNorm, scale: Array, bias: Array) -> list[list[Edit]]:
@@ -177,17 +184,9 @@ def affine_of(graph: Graph, norm: GroupNorm, scale: Array, bias: Array) -> list[
             return [[SetInput(node.key, i + 1, v[:, 0].astype(np.float32)) for i, v in enumerate(by_group)]]
     if norm.affine:
         return _in_place(graph, norm, {"Mul": scale, "Add": bias})
-    last = norm.back or node
-    if norm.reshape is not None and norm.back is None:
-        return []
-    own = replace(node, inputs=(node.input(0), "ones", "zeros"), outputs=("normed",), name="")
-    nodes = (own,) if norm.back is None else (own, replace(norm.back, inputs=("normed", norm.back.input(1)),
-                                                           outputs=("joined",), name=""))
-    constants = {"ones": np.ones(groups, np.float32), "zeros": np.zeros(groups, np.float32)}
-    if norm.back is not None and (whole := graph.constant(norm.back, 1)) is not None:
-        constants[norm.back.input(1)] = whole
-    rank = len(shape(graph, last.key) or (0, 0, 0, 0))
-    return [[_rebuilt(graph, norm, nodes, constants, nodes[-1].key, (scale, bias), rank)]]
+    places = (False,) if norm.reshape is None else (False, True) if norm.back is not None else (True,)
+    edits = [_spelled(graph, norm, groups, scale, bias, inside) for inside in places]
+    return [[e] for e in edits if e is not None]
 
 
 def _in_place(graph: Graph, norm: GroupNorm, values: Mapping[str, Array]) -> list[list[Edit]]:

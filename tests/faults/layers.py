@@ -119,16 +119,24 @@ def instance_norm(epsilon: float = 1e-5) -> Part:
 
 
 def group_norm(groups: int, form: str = "reshape", epsilon: float = 1e-5) -> Part:
-    """A group normalisation of 8 channels as "operator" (set 21), or "reshape": Reshapes, Mul and Add."""
+    """A group normalisation of 8 channels as "operator" (set 21), or "reshape": Reshapes, Mul and Add.
+
+    Wrong ones: "collapsed", the scales of the groups' first channels between Reshapes; "older", the same in set 18.
+    """
     def part(b: Builder, x: str) -> str:
         x = b.op("Mul", x, np.geomspace(0.01, 1, CHANNELS, dtype=np.float32).reshape(CHANNELS, 1, 1))
         scale, bias = b.normal(CHANNELS, mean=1, scale=0.5), b.normal(CHANNELS)
         if form == "operator":
             return b.op("GroupNormalization", x, scale, bias, num_groups=groups, epsilon=epsilon)
+        first = [v.reshape(groups, -1)[:, 0].copy() for v in (scale, bias)]
+        if form == "older":
+            return b.op("GroupNormalization", x, *first, num_groups=groups, epsilon=epsilon)
+        inner = first if form == "collapsed" else [np.ones(groups, np.float32), np.zeros(groups, np.float32)]
         x = b.op("Reshape", x, np.array([0, groups, -1], np.int64))
-        x = b.op("InstanceNormalization", x, np.ones(groups, np.float32), np.zeros(groups, np.float32),
-                 epsilon=epsilon)
+        x = b.op("InstanceNormalization", x, *inner, epsilon=epsilon)
         x = b.op("Reshape", x, np.array([0, CHANNELS, 10, 10], np.int64))
+        if form == "collapsed":
+            return x
         return b.op("Add", b.op("Mul", x, scale.reshape(CHANNELS, 1, 1)), bias.reshape(CHANNELS, 1, 1))
     return part
 

@@ -156,6 +156,11 @@ FORMS: dict[str, tuple[str, int, made.Part, int, made.Part]] = {
         "lh-in-gn", 21, made.group_norm(1, "operator"), 21, made.instance_norm()),
     "groups spelled out wrongly": ("lh-in-gn", 21, made.group_norm(4, "operator"), 17, made.group_norm(2)),
     "groups of the operator": ("lh-in-gn", 17, made.group_norm(2), 21, made.group_norm(4, "operator")),
+    "scales in the slots of the groups": ("vs-groupnorm", 17, made.group_norm(4), 17, made.group_norm(4, "collapsed")),
+    "scales in the slots of the groups, from the operator": (
+        "vs-groupnorm", 21, made.group_norm(2, "operator"), 17, made.group_norm(2, "collapsed")),
+    "scales of groups in an older set": (
+        "vs-groupnorm", 21, made.group_norm(4, "operator"), 18, made.group_norm(4, "older")),
     "another ε in the spelled form": (
         "lh-in-gn", 21, made.group_norm(4, "operator", 1e-3), 17, made.group_norm(4, epsilon=1e-5)),
 }
