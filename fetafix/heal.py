@@ -89,10 +89,11 @@ def diagnose(site: Site, catalogue: Sequence[FaultType]) -> Diagnosis:
     return Diagnosis(site, tuple(s for _, s in claims), remedy, tuple(tried))
 
 
-def _preference(remedy: Remedy) -> tuple[float, float, float, float]:
-    """Smallest edit first; among edits of about the same size the most certain fault type."""
+def _preference(remedy: Remedy) -> tuple[float, ...]:
+    """What the graphs prove, then the smallest edit; among edits of about one size the most certain fault type."""
     unexplained = any(s.code == UNEXPLAINED for s, _ in remedy.steps)
-    return (float(unexplained), round(remedy.cost / _COST_STEP), -remedy.confidence, remedy.cost)
+    proved = any(s.certain for s, _ in remedy.steps)
+    return (float(unexplained), -float(proved), round(remedy.cost / _COST_STEP), -remedy.confidence, remedy.cost)
 
 
 def _partial(tried: Sequence[Remedy]) -> Remedy | None:

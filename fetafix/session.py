@@ -31,6 +31,7 @@ from fetafix.judge.binding import Bindings, bind, by_content
 from fetafix.judge.comparison import Comparison, compare
 from fetafix.judge.heads import Head
 from fetafix.judge.noise import Noise, Tolerance
+from fetafix.judge.outliers import Outliers
 from fetafix.judge.tasks.base import Assignment, View
 from fetafix.judge.tasks.choice import choose, wishes
 from fetafix.judge.tasks.registry import CLASSIFICATION, NUMERIC
@@ -63,6 +64,7 @@ class Session:
         self._infos = [ModelInfo(path=str(p), format="") for p in self.paths]
         self._stack = ExitStack()
         self._kept: dict[int, _Kept] = {}
+        self._outliers = Outliers()
         self._tasks: tuple[Assignment, ...] | None = None
         self.annexes: tuple[Annex, ...] = ()  # inputs found beside the data; judged with it from then on
 
@@ -190,8 +192,12 @@ class Session:
         return self._judge(self.tasks).tolerances(judgement.comparison, self._opponent)
 
     def inside(self, limit: int) -> tuple[SampleSet, SampleSet]:
-        """(source's, target's) samples to look at inside the models: of the search set, half of them found ones."""
-        both = self.sets("search", limit)
+        """(source's, target's) samples to look at inside the models: of the search set, half of them found ones.
+
+        Where the difference shows on few samples only, those come first.
+        """
+        chosen = self._outliers.first(self.samplings.positions("search"), limit)
+        both = self.samplings.source.take(chosen), self.samplings.target.take(chosen)
         found = [(a, a.search[: max(1, limit // 2)]) for a in self.annexes if a.alike and a.search]
         if not found or limit < 2:
             return both
@@ -273,6 +279,9 @@ class Session:
                     if self._tasks is None:
                         self._tasks = self._chosen({n: v[:_CHUNK] for n, v in first.items()})
                     judge = self._judge(self._tasks)
+                    if keep:
+                        here = positions[total.samples : total.samples + len(next(iter(first.values())))]
+                        self._outliers.note(here, opponent.bindings.outputs, first, second)
                     total += compare(opponent.bindings.outputs, self._tasks, first, second, self.noise)
                     self.options.progress("comparing", total.samples, len(positions))
                     if stop and judge.settled(total, opponent, len(positions)):

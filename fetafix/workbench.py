@@ -205,10 +205,10 @@ class Workbench:
             session.options,
             self.changed_preprocess(changes),
         )
-        fresh = pair_feeds(session.samplings.data, session.sets("search", self.count)[0].indices, *both)[1]
         found = [i for i, index in enumerate(self._indices) if index < 0]
         if not found:
-            return fresh.feed(0, self.count)
+            return pair_feeds(session.samplings.data, self._indices, *both)[1].feed(0, self.count)
+        fresh = pair_feeds(session.samplings.data, session.sets("search", self.count)[0].indices, *both)[1]
         again = carry(session.sets("search", self.count)[0], fresh, session.bindings.inputs)
         if again is None or not all(self._stackable):
             raise InputDataError("inputs that a search found cannot be prepared otherwise")

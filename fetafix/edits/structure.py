@@ -8,9 +8,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from fetafix.edits.surgery import exchanged, find, fresh, prune, renamed, topological
+from fetafix.edits.surgery import called, exchanged, find, fresh, prune, renamed, topological
 from fetafix.errors import EditError
-from fetafix.ir import Array, Attribute, Graph, Node
+from fetafix.ir import Array, Attribute, Body, Graph, Node
 
 _STRUCTURAL = 20.0
 
@@ -179,15 +179,9 @@ class ReplaceSegment:
         for name in (*self.fragment.initializers, *made):
             names[name] = fresh(graph, name)
         names[self.fragment.output_names[0]] = self.output
-        nodes = [
-            replace(
-                n,
-                inputs=tuple(names.get(i, i) for i in n.inputs),
-                outputs=tuple(names.get(o, o) for o in n.outputs),
-                name=n.name and f"{n.name}",
-            )
-            for n in self.fragment.nodes
-        ]
+        taken = {*graph.producers, *graph.initializers, *graph.input_names, *names.values()}
+        nodes = [called(n, names, taken if any(isinstance(a, Body) for a in n.attrs.values()) else ())
+                 for n in self.fragment.nodes]
         old = graph.producers.get(self.output)
         if old is None:
             raise EditError(f"the graph computes no tensor {self.output!r}")

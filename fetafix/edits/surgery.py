@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from fetafix.errors import EditError
-from fetafix.ir import Graph, Node
+from fetafix.ir import Body, Graph, Node
 
 
 def find(graph: Graph, key: str) -> Node:
@@ -61,18 +61,24 @@ def topological(nodes: Sequence[Node]) -> tuple[Node, ...]:
 
 
 def renamed(graph: Graph, names: Mapping[str, str]) -> Graph:
-    """Rename tensors in all nodes (a graph output keeps the name it had)."""
+    """Rename tensors in all nodes, also where bodies read them (a graph output keeps the name it had)."""
+    return replace(graph, nodes=topological(tuple(called(n, names) for n in graph.nodes)))
+
+
+def called(node: Node, names: Mapping[str, str], taken: Collection[str] = ()) -> Node:
+    """A node that reads and makes tensors of other names, in its bodies too; those keep clear of the names `taken`."""
+    from fetafix.edits import bodies
+
+    if not {*node.reads, *node.outputs} & names.keys() and not taken:
+        return node
 
     def new(t: str) -> str:
         return names.get(t, t)
 
-    nodes = (
-        n
-        if not {*n.inputs, *n.outputs} & names.keys()
-        else replace(n, inputs=tuple(map(new, n.inputs)), outputs=tuple(map(new, n.outputs)))
-        for n in graph.nodes
-    )
-    return replace(graph, nodes=topological(tuple(nodes)))
+    attrs = {k: bodies.renamed(a, names, taken) if isinstance(a, Body) else a for k, a in node.attrs.items()}
+    same = all(a is node.attrs[k] for k, a in attrs.items())
+    return replace(node, inputs=tuple(map(new, node.inputs)), outputs=tuple(map(new, node.outputs)),
+                   attrs=node.attrs if same else attrs)  # fmt: skip
 
 
 def prune(graph: Graph) -> Graph:

@@ -34,6 +34,7 @@ class Suspicion:
     target, source: node keys in the canonical graphs (None where the claim is about the interface).
     confidence: 0 to 1, how specific the evidence is. evidence: plain numbers and strings for the report.
     data: what `propose` needs and nobody else reads.
+    certain: the graphs prove it, so that a smaller edit which heals the samples at hand is not what went wrong.
     """
 
     code: str
@@ -43,6 +44,7 @@ class Suspicion:
     evidence: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     explanation: str = ""
     data: Any = None
+    certain: bool = False
 
 
 @dataclass(frozen=True, eq=False)

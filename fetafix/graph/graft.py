@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 import numpy as np
 
 from fetafix.edits import ReplaceSegment
+from fetafix.edits.surgery import called
 from fetafix.graph.constants import inverse
 from fetafix.graph.counterparts import counterparts
 from fetafix.graph.opsets import translated
@@ -37,7 +38,7 @@ def graft(segment: Segment, starts: Collection[str]) -> ReplaceSegment | None:
         outside = f"{value}_from_target"
         bind[outside] = tensor
         inner[value] = builder.to_source(outside, layout, segment.source.shapes.get(value))
-    nodes = [_renamed(n, inner) for n in piece.nodes]
+    nodes = [called(n, inner) for n in piece.nodes]
     made = goal.source if piece.nodes else inner[goal.source]
     tail = _Builder(builder.constants)
     result = tail.to_target(made, goal.layout, segment.expected.shape)
@@ -52,11 +53,6 @@ def graft(segment: Segment, starts: Collection[str]) -> ReplaceSegment | None:
         {**source.shapes, **{o: segment.full.shapes[t] for o, t in bind.items() if t in segment.full.shapes}},
     )
     return None if fragment is None else ReplaceSegment(goal.target, fragment, bind)
-
-
-def _renamed(node: Node, names: dict[str, str]) -> Node:
-    inputs = tuple(names.get(t, t) for t in node.inputs)
-    return node if inputs == node.inputs else Node(node.op, inputs, node.outputs, node.attrs, node.name, node.domain)
 
 
 class _Builder:

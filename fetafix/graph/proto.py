@@ -134,6 +134,18 @@ def graph_from_model(model: onnx.ModelProto, folder: Path | None = None) -> Grap
     )
 
 
+def graph_from_body(body: Body) -> Graph:
+    """What a body computes, as a graph; it reads outer tensors by their names there."""
+    g = onnx.GraphProto.FromString(body.proto)
+    return Graph(
+        nodes=tuple(node_from_proto(n) for n in g.node),
+        initializers={t.name: tensor_from_proto(t, None) for t in g.initializer},
+        inputs=tuple(_value_from_proto(v) for v in g.input),
+        outputs=tuple(_value_from_proto(v) for v in g.output),
+        opset={},
+    )
+
+
 def _dense(sparse: onnx.SparseTensorProto) -> Array:
     values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
     dense = np.zeros(tuple(sparse.dims), values.dtype)
