@@ -84,22 +84,28 @@ class Walk:
         """Walk all nodes. `feeds`: the target's inputs; `inputs`: their twins (the source's graph inputs)."""
         self.state.values.update(feeds)
         self.state.twins.update(inputs)
-        position, since = 0, 0
+        position, since, frontier = 0, 0, list[str]()
         while position < len(self.target.nodes):
             node = self.target.nodes[position]
-            if node.key not in self.state.done:
-                self.forcing.step(node, self.state)
             last = position == len(self.target.nodes) - 1
-            frontier = self._tidy()
+            frontier = self._tidy() if self._settled(node) or last else [*frontier, *self._opened(node, frontier)]
             since = since + (node.op not in _ROUNDING) if frontier else 0
             desperate = last or (since > 0 and since % _PATIENCE == 0)
             if frontier and (desperate or since >= _SETTLING):
-                if desperate or since == _SETTLING:
-                    self._look(_FAR if desperate else _LOOKAHEAD)
-                changed = self._resolve([t for t in frontier if t not in self._closing], desperate)
+                changed = self._resolve(self._staying(frontier, desperate, since == _SETTLING), desperate)
                 if changed is not None:
-                    position, since = self._at[changed], 0
+                    position, since, frontier = self._at[changed], 0, self._tidy()
             position += 1
+
+    def _settled(self, node: Node) -> bool:
+        """Compute a node where that is not done yet; whether some open tensor may have been settled by it."""
+        if node.key not in self.state.done:
+            self.forcing.step(node, self.state)
+        met = any(o in self.state.twins for o in node.outputs)
+        return met and any(t in self.state.open for t in node.reads)
+
+    def _opened(self, node: Node, frontier: Sequence[str]) -> list[str]:
+        return [o for o in node.outputs if o in self.state.open and o not in frontier]
 
     def _tidy(self) -> list[str]:
         """Forget open tensors that nothing needs any more; returns the others: the open region."""
@@ -111,9 +117,14 @@ class Walk:
             self.state.shaken.pop(tensor, None)
         return frontier
 
-    def _look(self, ahead: int) -> None:
-        """See which open tensors close by themselves: about them nothing is to be supposed."""
+    def _staying(self, frontier: Sequence[str], far: bool, look: bool) -> list[str]:
+        """The open tensors that do not close by themselves: about the others nothing is to be supposed."""
+        staying = [t for t in frontier if t not in self._closing]
+        if not staying or not (far or look):
+            return staying
+        ahead = _FAR if far else _LOOKAHEAD
         self._closing |= closing(self.target, self.forcing, self.state, self.outputs, self._at, ahead)
+        return [t for t in staying if t not in self._closing]
 
     def _needed(self) -> set[str]:
         """Open tensors of which a reader is still to be computed, or makes an open tensor that is needed itself."""

@@ -95,6 +95,47 @@ def keras_bidirectional(seed: int = 0, op: str = "LSTM") -> Graph:
     return finish(b, b.op("Add", b.op("MatMul", y, b.weight(10, 3)), b.normal(3)))
 
 
+def spelled_lstm(seed: int = 0, form: str = "operator", steps: int = 5) -> Graph:
+    """One LSTM layer: the operator, its two directions apart ("halves"), or every step spelled out ("steps")."""
+    b = Builder(seed)
+    hidden, ins = 4, 3
+    x = b.op("Transpose", b.input((3, steps, ins), "series"), perm=(1, 0, 2))
+    w, r = b.normal(2, 4 * hidden, ins, scale=0.6), b.normal(2, 4 * hidden, hidden, scale=0.5)
+    bias, head = b.normal(2, 8 * hidden, scale=0.4), b.weight(2 * hidden, 3)
+    if form == "operator":
+        y = b.op("LSTM", x, w, r, bias, outputs=3, hidden_size=hidden, direction="bidirectional")
+        y = b.op("Reshape", b.op("Transpose", y, perm=(2, 0, 1, 3)), ints(0, 0, 2 * hidden))
+    else:
+        forth = _halves(b, x, w, r, bias, hidden) if form == "halves" else _steps(b, x, w[0], r[0], bias[0], steps)
+        back = forth[1] if form == "halves" else _steps(b, x, w[1], r[1], bias[1], steps, -1)[0]
+        y = b.op("Transpose", b.op("Concat", forth[0], back, axis=2), perm=(1, 0, 2))
+    return finish(b, b.op("MatMul", y, head))
+
+
+def _halves(b: Builder, x: str, w: Array, r: Array, bias: Array, hidden: int) -> list[str]:
+    """A forward layer, and another one over the reversed series whose outputs are turned back."""
+    turn = (ints(-1), ints(np.iinfo(np.int64).min), ints(0), ints(-1))
+    forth, back = (b.op("LSTM", b.op("Slice", x, *turn) if i else x, w[i:i + 1], r[i:i + 1], bias[i:i + 1], outputs=3,
+                        hidden_size=hidden) for i in range(2))
+    return [b.op("Squeeze", forth, ints(1)), b.op("Slice", b.op("Squeeze", back, ints(1)), *turn)]
+
+
+def _steps(b: Builder, x: str, w: Array, r: Array, bias: Array, steps: int, way: int = 1) -> list[str]:
+    """Gates, cell and hidden state of every step by MatMul, Sigmoid and Tanh; the outputs put together again."""
+    hidden, outs = r.shape[1], dict[int, str]()
+    h = c = None
+    for t in range(steps)[::way]:
+        gates = b.op("Add", b.op("MatMul", b.op("Gather", x, np.array(t, np.int64), axis=0), w.T.copy()),
+                     bias[:4 * hidden] + bias[4 * hidden:])
+        gates = gates if h is None else b.op("Add", gates, b.op("MatMul", h, r.T.copy()))
+        i, o, f, n = (b.op("Slice", gates, ints(k * hidden), ints((k + 1) * hidden), ints(1)) for k in range(4))
+        fresh = b.op("Mul", b.op("Sigmoid", i), b.op("Tanh", n))
+        c = fresh if c is None else b.op("Add", b.op("Mul", b.op("Sigmoid", f), c), fresh)
+        h = b.op("Mul", b.op("Sigmoid", o), b.op("Tanh", c))
+        outs[t] = b.op("Unsqueeze", h, ints(0))
+    return [b.op("Concat", *(outs[t] for t in range(steps)), axis=0)]
+
+
 # ---------------------------------------------------------------- transformers
 
 
@@ -144,8 +185,9 @@ def attention(b: Builder, x: str, mask: str | Array | None = None, scale: str = 
     """
     q, k, v = (linear(b, x, WIDTH, WIDTH) for _ in range(3))
     root = np.array(np.sqrt(WIDTH // HEADS), np.float32)
-    if core == "Attention":
-        y = b.op("Attention", heads(b, q), heads(b, k), heads(b, v), *([] if mask is None else [mask]))
+    if core == "Attention":  # ONNX Runtime wants the mask in its full shape
+        full = [] if mask is None else [b.op("Add", mask, np.zeros((1, 1, LENGTH, LENGTH), np.float32))]
+        y = b.op("Attention", heads(b, q), heads(b, k), heads(b, v), *full)
     else:
         q = b.op("Div", q, root) if scale == "query" else q
         scores = b.op("MatMul", heads(b, q), heads(b, k, (0, 2, 3, 1)))
