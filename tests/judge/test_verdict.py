@@ -51,7 +51,7 @@ BESIDE = replace(TASK, outputs=(NEAR, replace_output(FAR, "z")))
         (replace(LABELS, target_varies=0.2), Verdict.DRIFTING, True, "dropout"),
         (replace(NUMBERS, target_depends=0.2), Verdict.DIVERGENT, False, "other samples in the batch"),
         (replace(NUMBERS, batch_failure="Reshape"), Verdict.DIVERGENT, False, "fails on them: Reshape"),
-        (TASK, Verdict.EQUIVALENT, True, "all 100 answers agree (between 96.4% and 100.0% with 95% confidence): detect"),
+        (TASK, Verdict.EQUIVALENT, True, "all 100 answers agree (between 96.4% and 100.0% with 95% confidence): det"),
         (replace(TASK, outputs=(FAR,)), Verdict.DRIFTING, True, "F1 0.98; values of output 'y' differ"),
         (replace(TASK, outputs=(FAR,), gate="numeric"), Verdict.DRIFTING, False, "all 100 answers agree"),
         (replace(TASK, mismatches=2), Verdict.DIVERGENT, False, "2 of 100 answers differ"),
