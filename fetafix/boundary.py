@@ -46,9 +46,9 @@ class Allowance:
 class Scores:
     """What one run of both models says of N inputs.
 
-    excess (N,): the difference over what is allowed, inf for another shape or numbers that are not finite. odd (N,):
-    how far the source's answer lies from the middle of those to the samples. labels (N, 2): the source's and the
-    target's best class, or None. largest (N,): the largest absolute difference.
+    excess (N,): the difference over what is allowed, inf for another shape or numbers that are not finite. odd (N, 2):
+    how large, and how far below zero, the source's answer is, in sizes of those to the samples. labels (N, 2): the
+    source's and the target's best class, or None. largest (N,): the largest absolute difference.
     """
 
     excess: Array
@@ -88,7 +88,7 @@ class Search:
     rng: np.random.Generator
     tried: int = 0
     found: list[Candidate] = field(default_factory=list)
-    _pool: list[tuple[float, float, dict[str, Array]]] = field(default_factory=list)
+    _pool: list[tuple[tuple[float, float, float], dict[str, Array]]] = field(default_factory=list)
 
     def all(self, probes: Sequence[Probe], budget: Budget) -> list[Candidate]:
         """Everything that the budget allows; the candidates found, the worst first."""
@@ -113,7 +113,8 @@ class Search:
         self.tried += len(probes)
         for i, probe in enumerate(probes):
             if probe.inside:
-                self._pool.append((float(scores.excess[i]), float(scores.odd[i]), probe.feeds))
+                ranks = float(scores.excess[i]), float(scores.odd[i, 0]), float(scores.odd[i, 1])
+                self._pool.append((ranks, probe.feeds))
         self.found += [c for c in candidates(probes, scores) if c.excess > CLEARLY]
         return scores
 
@@ -185,10 +186,9 @@ class Search:
 
     def _children(self, count: int) -> list[dict[str, Array]]:
         """Changed copies of the best so far: some for what they show, some for being unlike the samples."""
-        ranked = sorted(self._pool, key=lambda p: -p[0])[:_PARENTS]
-        ranked += sorted(self._pool, key=lambda p: -p[1])[:_PARENTS]
-        self._pool = ranked
-        parents = [p[2] for p in ranked] or [{n: v[0] for n, v in self.samples.items()}]
+        ranks = [sorted(self._pool, key=lambda p: -p[0][by])[:_PARENTS] for by in range(3)]
+        self._pool = [p for ranked in ranks for p in ranked]
+        parents = [feeds for _, feeds in self._pool] or [{n: v[0] for n, v in self.samples.items()}]
         return [self._mutant(parents[int(self.rng.integers(len(parents)))]) for _ in range(count)]
 
     def _mutant(self, parent: Feeds) -> dict[str, Array]:
@@ -232,11 +232,13 @@ def candidates(probes: Sequence[Probe], scores: Scores) -> list[Candidate]:
 def scores(ours: Outputs, theirs: Outputs, allowed: Mapping[str, Allowance], head: str = "") -> Scores:
     """Compare answers (N, …) by output name, both in the source's layout. head: the output whose classes are labels."""
     count = len(next(iter(ours.values())))
-    excess, odd, largest = np.zeros(count), np.zeros(count), np.zeros(count)
+    excess, odd, largest = np.zeros(count), np.zeros((count, 2)), np.zeros(count)
     for name, value in ours.items():
         here, most = _excess(value, theirs[name], allowed[name])
         excess, largest = np.maximum(excess, here), np.maximum(largest, most)
-        odd = np.maximum(odd, _rows(value).max(1, initial=0.0) / max(allowed[name].scale, 1e-30))
+        signed = np.nan_to_num(np.asarray(value, np.float64).reshape(count, -1), posinf=0.0, neginf=0.0)
+        ends = np.stack([signed.max(1, initial=0.0), -signed.min(1, initial=0.0)], 1)
+        odd = np.maximum(odd, ends / max(allowed[name].scale, 1e-30))
     labels = None
     if head and ours[head].shape == theirs[head].shape:
         labels = np.stack([v[head].reshape(count, -1).argmax(1) for v in (ours, theirs)], 1)

@@ -43,7 +43,7 @@ class Rivals:
                        for p, s in zip((self.session.source, self.target), sets, strict=True)]
             ours, theirs = (probing.by_sample(r.result(), s) for r, s in zip(running, sets, strict=True))
         except ModelError:
-            return Scores(np.zeros(count), np.zeros(count), np.zeros(count))
+            return Scores(np.zeros(count), np.zeros((count, 2)), np.zeros(count))
         first = {b.source: ours[b.source] for b in self.outputs}
         second = {b.source: b.to_source(theirs[b.target], first[b.source].shape) for b in self.outputs}
         head = self._head if self._head and class_scores(first[self._head]) is not None else ""

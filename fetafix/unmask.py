@@ -116,7 +116,7 @@ class _Lifts:
             return boundary.scores(self._ours(feeds), self._theirs(feeds), self.allowed)
         except FetafixError:
             nothing = np.zeros(len(next(iter(feeds.values()))))
-            return Scores(nothing, nothing, nothing)
+            return Scores(nothing, np.stack([nothing, nothing], 1), nothing)
 
     def steady(self, candidate: Candidate) -> bool:
         """Whether rounding at the input does not move the source's answer as far."""
