@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import permutations
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
@@ -19,9 +18,14 @@ import numpy as np
 from fetafix.edits import Edit, SetPreprocessing, apply
 from fetafix.errors import FetafixError
 from fetafix.graph.pixels import reprocessed
-from fetafix.graph.segment import Segment, relative_error
+from fetafix.graph.segment import Segment, layout_blind_error
 from fetafix.graph.settings import Setting
 from fetafix.ir import Array, Graph
+
+__all__ = [
+    "Category", "FaultType", "Interface", "Safety", "Site", "Suspicion", "layout_blind_error", "setting_claim",
+    "setting_edits",
+]  # fmt: skip
 
 Category = Literal["PP", "ID", "TSS", "WB", "LH", "CG", "QP", "DT", "OP", "VS", "ST"]
 Safety = Literal["safe", "review"]
@@ -109,16 +113,6 @@ class Interface:
                 for name in (edit.input,) if edit.input in feeds else tuple(feeds):
                     feeds[name] = reprocessed(feeds[name], config, {**config, **edit.changes})
         return feeds
-
-
-def layout_blind_error(value: Array | None, expected: Array) -> float:
-    """Relative L2 error of a value against an expected one that may lie in another layout; inf where sizes differ."""
-    if value is None or value.size != expected.size:
-        return float("inf")
-    if value.shape == expected.shape or value.ndim != expected.ndim or value.ndim > 5:
-        return relative_error(value, expected)
-    perms = (p for p in permutations(range(value.ndim)) if tuple(expected.shape[i] for i in p) == value.shape)
-    return min((relative_error(value, expected.transpose(p)) for p in perms), default=float("inf"))
 
 
 def setting_claim(

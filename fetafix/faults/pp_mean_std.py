@@ -13,8 +13,8 @@ The right mean and std in the configuration; or the baked Sub, Div, Mul or Add c
 
 *When not to apply*
 The normalisation is folded into the first layer without padding: it answers the same, a NO-OP. Folded into a
-zero-padded layer, the border stays wrong and no normalisation explains it (pp-mean-folded). One std for all channels, or
-the shift on the wrong side of the scaling: pp-scalar-std.
+zero-padded layer, the border stays wrong and no normalisation explains it (pp-mean-folded). One std for all channels,
+or the shift on the wrong side of the scaling: pp-scalar-std.
 
 *Seen in*
 insightface#2508; onnx#1440; ncnn#1472

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import permutations
 from types import MappingProxyType
 
 import numpy as np
@@ -161,6 +162,16 @@ def relative_error(value: Array, expected: Array) -> float:
     norm = float(np.linalg.norm(b))
     diff = float(np.linalg.norm(a - b))
     return diff / norm if norm > 0 else (0.0 if diff == 0 else float("inf"))
+
+
+def layout_blind_error(value: Array | None, expected: Array) -> float:
+    """Relative L2 error of a value against an expected one that may lie in another layout; inf where sizes differ."""
+    if value is None or value.size != expected.size:
+        return float("inf")
+    if value.shape == expected.shape or value.ndim != expected.ndim or value.ndim > 5:
+        return relative_error(value, expected)
+    perms = (p for p in permutations(range(value.ndim)) if tuple(expected.shape[i] for i in p) == value.shape)
+    return min((relative_error(value, expected.transpose(p)) for p in perms), default=float("inf"))
 
 
 def _quick_error(value: Array, expected: Array) -> float | None:

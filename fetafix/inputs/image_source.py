@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from fetafix.errors import InputDataError
+from fetafix.inputs.decoding import USUAL, Decoding
 from fetafix.inputs.images import ImageFiles
 from fetafix.inputs.pairing import single_feeds
 from fetafix.inputs.recipe import Preprocess
@@ -29,8 +31,10 @@ class ImagesInMemory:
         """What messages call the image."""
         return self.pixels.names[index]
 
-    def load(self, indices: Sequence[int], progress: Progress | None = None) -> dict[int, Array]:
-        """The pixels of the indices."""
+    def load(
+        self, indices: Sequence[int], progress: Progress | None = None, how: Decoding = USUAL
+    ) -> dict[int, Array]:  # fmt: skip
+        """The pixels of the indices; they were decoded by somebody else."""
         return {i: self.pixels.images[i] for i in dict.fromkeys(indices)}
 
 
@@ -64,8 +68,11 @@ class ImageSource:
         images = self.files.load(indices, progress)
         if not images:
             raise InputDataError(f"{self.origin}: no image could be read; {'; '.join(self.skipped[:5])}")
-        part = Pixels(tuple(images.values()), tuple(map(self.files.name, images)))
+        part = Pixels(tuple(images.values()), tuple(map(self.files.name, images)), partial(self._again, tuple(images)))
         return Drawn(tuple(images), {spec.name: part})
+
+    def _again(self, indices: Sequence[int], how: Decoding) -> tuple[Array, ...]:
+        return tuple(self.files.load(indices, how=how).values())
 
     def feeds(
         self, indices: Sequence[int], specs: Sequence[TensorInfo], preprocess: Preprocess | None = None,

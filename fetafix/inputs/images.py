@@ -1,10 +1,8 @@
 """Folders of images: found by suffix, believed by content, decoded once to RGB uint8 (height, width, 3).
 
-What decoding does, in terms that other loaders can be compared with:
-- EXIF orientation is applied (torchvision and Keras ignore it; PIL.ImageOps.exif_transpose is the usual cure).
-- Then Pillow's `convert("RGB")`: alpha is dropped, not composited; gray is repeated; a palette is looked up; CMYK
-  becomes RGB without colour management. 16-bit gray keeps its upper 8 bits (as libpng does for 16-bit colour).
-- Of an animation the first frame counts. JPEGs are decoded in full, never in draft mode, which changes pixels.
+`fetafix.inputs.decoding` tells what decoding does where loaders differ, and what else a preprocessing may ask for. Gray
+is repeated; CMYK becomes RGB without colour management. Of an animation the first frame counts. JPEGs are decoded in
+full, never in draft mode, which changes pixels.
 
 A file that is no image, is damaged or is too large is skipped and named with the reason.
 """
@@ -17,11 +15,12 @@ import warnings
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from fetafix.errors import InputDataError
+from fetafix.inputs import decoding
+from fetafix.inputs.decoding import USUAL, Decoding
 from fetafix.inputs.preprocess import threads
 from fetafix.inputs.samples import Progress
 from fetafix.ir import Array
@@ -63,9 +62,9 @@ def is_image(path: Path) -> bool:
     return head.startswith(starts) or (head[:4] == b"RIFF" and head[8:] == b"WEBP")
 
 
-def decode(path: Path) -> Array:
+def decode(path: Path, how: Decoding = USUAL) -> Array:
     """One image as RGB uint8 (height, width, 3). Raises UnreadableImage with the reason."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
+    from PIL import Image, UnidentifiedImageError
 
     broken = (
         OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, OverflowError, AttributeError, MemoryError,
@@ -77,7 +76,7 @@ def decode(path: Path) -> Array:
         with Image.open(path, formats=_FORMATS) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise UnreadableImage(_bomb(f"it claims {image.width} × {image.height} pixels"))
-            return _rgb(ImageOps.exif_transpose(image))
+            return decoding.rgb(image, how)
     except UnidentifiedImageError as error:
         raise UnreadableImage(f"not an image of a known format ({', '.join(_FORMATS)})") from error
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -87,7 +86,7 @@ def decode(path: Path) -> Array:
 
 
 def decode_all(
-    paths: Mapping[int, Path], progress: Progress | None = None
+    paths: Mapping[int, Path], progress: Progress | None = None, how: Decoding = USUAL
 ) -> tuple[dict[int, Array], dict[int, str]]:
     """Decode in threads. Returns (images, reasons why others cannot be used), both by the keys of `paths`.
 
@@ -97,7 +96,8 @@ def decode_all(
     bad: dict[int, str] = {}
     with warnings.catch_warnings(), ThreadPoolExecutor(threads()) as pool:
         warnings.simplefilter("ignore")  # Pillow warns of odd metadata and of size; the size is checked in decode
-        for done, (key, result) in enumerate(zip(paths, pool.map(_try, paths.values()), strict=True), 1):
+        tried = pool.map(partial(_try, how=how), paths.values())
+        for done, (key, result) in enumerate(zip(paths, tried, strict=True), 1):
             if isinstance(result, UnreadableImage):
                 bad[key] = str(result)
             else:
@@ -114,7 +114,7 @@ class ImageFiles:
         self.paths = tuple(paths)
         self._root = root
         self._room = cache_bytes
-        self._kept: dict[int, Array] = {}
+        self._kept: dict[tuple[int, Decoding], Array] = {}
         self._bad: dict[int, str] = {}
 
     def __len__(self) -> int:
@@ -130,41 +130,33 @@ class ImageFiles:
         path = self.paths[index]
         return path.relative_to(self._root).as_posix() if path != self._root else path.name
 
-    def load(self, indices: Iterable[int], progress: Progress | None = None) -> dict[int, Array]:
+    def load(
+        self, indices: Iterable[int], progress: Progress | None = None, how: Decoding = USUAL
+    ) -> dict[int, Array]:  # fmt: skip
         """The pixels of those of the indices that can be read, in the order given."""
         order = [i for i in dict.fromkeys(indices) if i not in self._bad]
-        fresh, bad = decode_all({i: self.paths[i] for i in order if i not in self._kept}, progress)
+        fresh, bad = decode_all({i: self.paths[i] for i in order if (i, how) not in self._kept}, progress, how)
         self._bad.update(bad)
-        images = {i: fresh[i] if i in fresh else self._kept[i] for i in order if i not in bad}
+        images = {i: fresh[i] if i in fresh else self._kept[i, how] for i in order if i not in bad}
         for i, pixels in fresh.items():
             if pixels.nbytes <= self._room:
-                self._kept[i] = pixels
+                self._kept[i, how] = pixels
                 self._room -= pixels.nbytes
         return images
 
 
 def rgb(image: object) -> Array:
     """A PIL image as RGB uint8 (height, width, 3), its EXIF orientation applied."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     if not isinstance(image, Image.Image):
         raise InputDataError(f"expected an image, found {type(image).__name__}")
-    return _rgb(ImageOps.exif_transpose(image))
+    return decoding.rgb(image)
 
 
-def _rgb(image: object) -> Array:
-    from PIL import Image
-
-    assert isinstance(image, Image.Image)
-    if image.mode.startswith("I"):  # 16 bits of gray; convert() would clip at 255
-        high = np.clip(np.asarray(image, np.int64) >> 8, 0, 255).astype(np.uint8)
-        return np.repeat(high[:, :, None], 3, axis=2)
-    return np.asarray(image.convert("RGB"), np.uint8)
-
-
-def _try(path: Path) -> Array | UnreadableImage:
+def _try(path: Path, how: Decoding) -> Array | UnreadableImage:
     try:
-        return decode(path)
+        return decode(path, how)
     except UnreadableImage as error:
         return error
 

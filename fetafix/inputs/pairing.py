@@ -77,7 +77,8 @@ def finish(
     for spec in specs:
         part = drawn.parts[spec.name]
         if isinstance(part, Pixels):
-            parts[spec.name] = apply(preprocess or usual, part.images, spec, part.names)
+            wanted = preprocess or usual
+            parts[spec.name] = apply(wanted, part.decoded(wanted.decoding), spec, part.names)
         else:
             parts[spec.name], more = fit(part, spec)
             notes += more
@@ -168,7 +169,8 @@ def _carried(
         name = binding[spec.name]
         part = drawn.parts[name]
         if isinstance(part, Pixels) and image_input(spec, preprocess):
-            parts[spec.name] = apply(preprocess or usual, part.images, spec, part.names)
+            wanted = preprocess or usual
+            parts[spec.name] = apply(wanted, part.decoded(wanted.decoding), spec, part.names)
         else:
             parts[spec.name] = _transported(first, by_name[name], spec, notes)
     renamed = {t: drawn.parts[s] for t, s in binding.items()}

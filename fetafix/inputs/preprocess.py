@@ -145,11 +145,12 @@ def _resized(plan: Resolved, image: Array) -> Array:
     ratio = p.size_ratio if p.crop == "center" else 1.0
     goal = _pair(p.size, (round((plan.height or 1) * ratio), round((plan.width or 1) * ratio)))
     h, w = image.shape[:2]
+    how = p.interpolation, p.antialias, p.coordinates
     if p.resize == "exact":
-        return resample.resize(image, *goal, p.interpolation, p.antialias)
+        return resample.resize(image, *goal, *how)
     if p.resize == "shorter":
-        return resample.resize(image, *resample.shorter_side(h, w, min(goal)), p.interpolation, p.antialias)
-    small = resample.resize(image, *resample.fit_inside(h, w, goal), p.interpolation, p.antialias)
+        return resample.resize(image, *resample.shorter_side(h, w, min(goal)), *how)
+    small = resample.resize(image, *resample.fit_inside(h, w, goal), *how)
     return resample.center(small, *goal, fill=p.pad_value)
 
 

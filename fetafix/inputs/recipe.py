@@ -1,6 +1,7 @@
 """The preprocessing of one model as a typed record: `Preprocess`, its named presets, and how text becomes one.
 
-The steps, in this order, on the 0..255 RGB pixels of one image:
+The steps, in this order, on the 0..255 RGB pixels of one image, which `fetafix.inputs.decoding` makes of its file
+(`orientation`, `alpha`, `gray16`, `palette`, `cmyk`):
 
 1. crop "ratio": the central `crop_ratio` of the image's height and width (TensorFlow's `central_crop`);
 2. resize: "exact" to (height, width) whatever the aspect ("squash"); "shorter": the shorter side to `size`, aspect
@@ -27,9 +28,11 @@ from typing import Any, Literal
 import msgspec
 
 from fetafix.errors import ConfigError
+from fetafix.inputs.decoding import Decoding
 
 Resize = Literal["none", "exact", "shorter", "longer"]
 Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "area"]
+Coordinates = Literal["half_pixel", "asymmetric", "align_corners"]
 Size = int | tuple[int, int] | None
 PerChannel = float | tuple[float, ...]
 
@@ -47,11 +50,17 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     Raises ValueError (msgspec.ValidationError when decoded) for sizes below 1, a zero std or ratios outside of (0, 16].
     """
 
+    orientation: Literal["exif", "stored"] = "exif"
+    alpha: Literal["drop", "black", "white"] = "drop"
+    gray16: Literal["scale", "clip"] = "scale"
+    palette: Literal["colors", "codes"] = "colors"
+    cmyk: Literal["convert", "inverted"] = "convert"
     resize: Resize = "exact"
     size: Size = None
     size_ratio: float = 1.0
     interpolation: Interpolation = "bilinear"
     antialias: bool = True
+    coordinates: Coordinates = "half_pixel"
     pad_value: int = 0
     crop: Literal["none", "center", "ratio"] = "none"
     crop_size: Size = None
@@ -80,6 +89,11 @@ class Preprocess(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
             raise ValueError("size_ratio must be in (0, 16] and crop_ratio in (0, 1]")
         if not 0 <= self.pad_value <= 255:
             raise ValueError(f"pad_value is a pixel value from 0 to 255, found {self.pad_value}")
+
+    @property
+    def decoding(self) -> Decoding:
+        """How image files become pixels."""
+        return Decoding(self.orientation, self.alpha, self.gray16, self.palette, self.cmyk)
 
     def affine(self, channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """(gain, bias) by channel such that y = gain · x + bias on 0..255 pixels.

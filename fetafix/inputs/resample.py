@@ -4,6 +4,9 @@ With antialias the kernels are Pillow's: their support grows with the reduction,
 `src/libImaging/Resample.c`); torchvision and TensorFlow's `antialias=True` do the same up to rounding. Without, the
 kernel samples a few source pixels around the half-pixel centre, x = (i + ½) · in/out − ½, as OpenCV's INTER_LINEAR,
 TensorFlow 2 and torch's `align_corners=False` do; bicubic then has a = −0.75 (OpenCV, torch) and borders are repeated.
+Other coordinates are "asymmetric", x = i · in/out (TensorFlow 1, Caffe), and "align_corners",
+x = i · (in − 1)/(out − 1) (TensorFlow 1, old torch); nearest then takes the floor and the nearest pixel. With them
+nothing is antialiased.
 "box" averages (without antialias it is nearest); "area" averages when shrinking and is bilinear when enlarging, as
 OpenCV's INTER_AREA. Nearest takes the pixel at floor((i + ½) · in/out), as Pillow and TensorFlow 2. Results are rounded
 to uint8.
@@ -16,14 +19,19 @@ from collections.abc import Callable
 
 import numpy as np
 
-from fetafix.inputs.recipe import Interpolation
+from fetafix.inputs.recipe import Coordinates, Interpolation
 from fetafix.ir import Array
 
 
-def resize(image: Array, height: int, width: int, interpolation: Interpolation, antialias: bool = True) -> Array:
+def resize(
+    image: Array, height: int, width: int, interpolation: Interpolation, antialias: bool = True,
+    coordinates: Coordinates = "half_pixel",
+) -> Array:  # fmt: skip
     """A uint8 image (h, w, c) at another size, (height, width, c)."""
     if image.shape[:2] == (height, width):
         return image
+    if coordinates != "half_pixel":
+        return _sampled(image, height, width, "bilinear" if interpolation == "area" else interpolation, coordinates)
     if interpolation == "area":
         shrinks = height <= image.shape[0] and width <= image.shape[1]
         interpolation, antialias = ("box", True) if shrinks else ("bilinear", False)
@@ -88,26 +96,42 @@ _KERNELS: dict[str, tuple[int, Callable[[Array], Array]]] = {
 }
 
 
-def _sampled(image: Array, height: int, width: int, interpolation: str) -> Array:
+def _sampled(
+    image: Array, height: int, width: int, interpolation: str, coordinates: Coordinates = "half_pixel"
+) -> Array:  # fmt: skip
     if interpolation in ("nearest", "box"):
-        rows, cols = (_nearest(n, m) for n, m in zip(image.shape, (height, width), strict=False))
+        rows, cols = (_nearest(n, m, coordinates) for n, m in zip(image.shape, (height, width), strict=False))
         return image[rows[:, None], cols]
     values = image.astype(np.float64)
     for axis, size in enumerate((height, width)):
-        index, weight = _taps(image.shape[axis], size, interpolation)
+        index, weight = _taps(image.shape[axis], size, interpolation, coordinates)
         shape = (1, size, 1) if axis else (size, 1, 1)
         values = sum(np.take(values, i, axis) * w.reshape(shape) for i, w in zip(index, weight, strict=True))
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def _nearest(old: int, new: int) -> Array:
-    return np.minimum(((np.arange(new) + 0.5) * (old / new)).astype(np.intp), old - 1)
+def _centres(old: int, new: int, coordinates: Coordinates) -> Array:
+    """Where the target's pixels lie in the source."""
+    at = np.arange(new)
+    if coordinates == "asymmetric":
+        return at * (old / new)
+    if coordinates == "align_corners":
+        return at * ((old - 1) / max(new - 1, 1))
+    return (at + 0.5) * (old / new) - 0.5
 
 
-def _taps(old: int, new: int, interpolation: str) -> tuple[Array, Array]:
+def _nearest(old: int, new: int, coordinates: Coordinates) -> Array:
+    if coordinates == "half_pixel":
+        pick = (np.arange(new) + 0.5) * (old / new)
+    else:
+        pick = np.floor(_centres(old, new, coordinates) + 0.5 * (coordinates == "align_corners"))
+    return np.clip(pick.astype(np.intp), 0, old - 1)
+
+
+def _taps(old: int, new: int, interpolation: str, coordinates: Coordinates) -> tuple[Array, Array]:
     """Indices and weights, (taps, new) each, of the source pixels that make one target pixel."""
     support, kernel = _KERNELS[interpolation]
-    centre = (np.arange(new) + 0.5) * (old / new) - 0.5
+    centre = _centres(old, new, coordinates)
     first = [math.floor(c) - support + 1 for c in centre]
     index = np.asarray(first)[None, :] + np.arange(2 * support)[:, None]
     weight = kernel(centre - index)

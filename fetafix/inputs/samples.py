@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from fetafix.inputs.decoding import USUAL, Decoding
 from fetafix.inputs.recipe import Preprocess
 from fetafix.ir import Array
 from fetafix.report import TensorInfo
@@ -34,10 +35,18 @@ class ArrayFile:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Pixels:
-    """Images for one input, before any preprocessing: uint8 RGB (h, w, 3), or 1 or 4 channels; sizes may differ."""
+    """Images for one input, before any preprocessing: uint8 RGB (h, w, 3), or 1 or 4 channels; sizes may differ.
+
+    again: the same images from their files, decoded otherwise; None where there are no files.
+    """
 
     images: tuple[Array, ...]
     names: tuple[str, ...]
+    again: Callable[[Decoding], tuple[Array, ...]] | None = None
+
+    def decoded(self, how: Decoding) -> tuple[Array, ...]:
+        """The images as a loader makes them that decodes so."""
+        return self.images if how == USUAL or self.again is None else self.again(how)
 
 
 @dataclass(frozen=True, eq=False, slots=True)

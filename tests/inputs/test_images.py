@@ -12,6 +12,7 @@ from PIL import Image
 
 from fetafix.errors import InputDataError
 from fetafix.inputs import images
+from fetafix.inputs.decoding import Decoding
 from fetafix.inputs.images import ImageFiles, UnreadableImage, decode, find
 
 
@@ -207,9 +208,9 @@ def test_each_image_is_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         Image.fromarray(colours() + np.uint8(i)).save(tmp_path / f"{i}.png")
     decoded: list[str] = []
 
-    def counting(path: Path) -> np.ndarray:
+    def counting(path: Path, how: Decoding) -> np.ndarray:
         decoded.append(path.name)
-        return decode(path)
+        return decode(path, how)
 
     monkeypatch.setattr(images, "decode", counting)
     files = ImageFiles(find(tmp_path), tmp_path)
