@@ -26,7 +26,7 @@ def of(session: Session, bench: Workbench, trial: Trial, proof: Judgement, wante
     both = (None, None) if now is None else (now.as_dict(), now.changed(changes).as_dict())
     figures = proof.agreement
     facts = Facts(
-        session.source_info, session.target_info, session.options.seed, wanted.approved_by, both,
+        session.source_info, session.target_info, session.options.seed, wanted.approved_by, both, _shapes(session),
         {"samples": figures.samples, "top1": figures.top1, "max_abs": figures.max_abs,
          "verdict": str(proof.ruling.verdict)},
     )  # fmt: skip
@@ -34,6 +34,12 @@ def of(session: Session, bench: Workbench, trial: Trial, proof: Judgement, wante
     patch, store = make(bench.target, repairs, facts, _written(bench, trial))
     save(patch, wanted.save_patch, store)
     return patch
+
+
+def _shapes(session: Session) -> tuple[tuple[int, ...], ...]:
+    """The shapes of one sample for the target's inputs, in their order."""
+    one = session.sets("search", 1)[1].feed(0)
+    return tuple(one[i.name].shape for i in session.target_info.inputs if i.name in one)
 
 
 def _written(bench: Workbench, trial: Trial) -> Graph | None:

@@ -26,7 +26,8 @@ Preprocessing = Mapping[str, Any] | None
 class Facts:
     """What a patch says about where it comes from.
 
-    preprocess: the target's preprocessing without and with the repairs, as plain data, or None.
+    preprocess: the target's preprocessing without and with the repairs, as plain data, or None. inputs: the shapes in
+    which its inputs take one sample, in their order.
     """
 
     source: ModelInfo
@@ -34,6 +35,7 @@ class Facts:
     seed: int
     approved_by: str = ""
     preprocess: tuple[Preprocessing, Preprocessing] = (None, None)
+    inputs: tuple[tuple[int, ...], ...] = ()
     proof: Mapping[str, Any] | None = None
 
 
@@ -61,7 +63,7 @@ def make(
         format=facts.target.format, seed=facts.seed, approved_by=facts.approved_by,
         entries=[e for e, _ in repairs], undo=[] if why else [edits_to(u, store) for u in undone], irrevocable=why,
         before=side(before, store), after=side(after, store), preprocess=[_plain(p) for p in facts.preprocess],
-        proof=dict(facts.proof or {}),
+        inputs=[list(s) for s in facts.inputs], proof=dict(facts.proof or {}),
     )  # fmt: skip
     for _, edits in repairs:
         edits_to(edits, store)  # their arrays

@@ -49,7 +49,8 @@ class Patch(Record, frozen=True, kw_only=True):
     source, target: the models that they were found with, by name and content. entries: the repairs, as in a plan, in
     the order in which they are made. undo: for each entry the edits that take it back, or nothing where `irrevocable`
     says why they cannot be taken back. before, after: the target's graph without and with all entries. preprocess: the
-    target's preprocessing without and with them, null where images play no part. proof: the held-out figures.
+    target's preprocessing without and with them, null where images play no part. inputs: shapes of one sample, for
+    models that declare none. proof: the held-out figures.
     """
 
     patch_version: int = PATCH_VERSION
@@ -65,6 +66,7 @@ class Patch(Record, frozen=True, kw_only=True):
     before: Side
     after: Side
     preprocess: list[dict[str, Any] | None] = []
+    inputs: list[list[int]] = []
     proof: dict[str, Any] = {}
 
 

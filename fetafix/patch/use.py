@@ -33,7 +33,7 @@ from fetafix.patch.record import Patch, edits_of, load, outline_of
 from fetafix.patch.replay import Fate, Replayed, Step, replay
 from fetafix.plan import Entry
 from fetafix.preparation import option
-from fetafix.report import Output, Record
+from fetafix.report import Output, Record, TensorInfo
 
 _DONE = {"apply": "applied", "revert": "reverted"}
 
@@ -125,7 +125,7 @@ class _Use:
             return self._outcome("refused", f"the patch cannot be taken back: {patch.irrevocable}")
         self._check_preprocess()
         with ModelProcess(self._model, self._wish.options) as process, tempfile.TemporaryDirectory() as folder:
-            samples = SyntheticSource(0).feeds(range(1), process.info().inputs)
+            samples = SyntheticSource(0).feeds(range(1), _declared(process.info().inputs, self._patch.inputs))
             lifted = process.lift(Path(folder), samples.feed(0))
             graph = canonical(load_graph(lifted.path), Evaluator())
             done = replay(*self._side(self._command), outline(graph))
@@ -231,6 +231,19 @@ class _Use:
             entries=list(placed), output=output, preprocess=None if wanted is None else dict(wanted), notes=notes,
             share=round(done.share, 4) if done else 0.0, weights=round(done.weights, 4) if done else 0.0,
         )  # fmt: skip
+
+
+def _declared(inputs: Sequence[TensorInfo], known: Sequence[Sequence[int]]) -> list[TensorInfo]:
+    """What a model declares of its inputs, with the sizes of the repaired model where it leaves them open."""
+    if len(inputs) != len(known):
+        return list(inputs)
+    made = []
+    for info, sizes in zip(inputs, known, strict=True):
+        shape = info.shape or [None] * len(sizes)
+        fits = len(shape) == len(sizes)
+        filled = [d if isinstance(d, int) or i == 0 else s for i, (d, s) in enumerate(zip(shape, sizes, strict=False))]
+        made.append(msgspec.structs.replace(info, shape=type(shape)(filled)) if fits else info)
+    return made
 
 
 def _entry(fate: Fate, entry: Entry, names: Names, command: str) -> Placed:
