@@ -77,8 +77,8 @@ def compare(
         roles = task.claim.roles
         if all(name in turned for name in roles.values()):
             ties = {role: noise.tie(name) for role, name in roles.items()}
-            both = ({role: rows[name] for role, name in roles.items()} for rows in (source, turned))
-            seen = task.comparator.observe(*both, task.claim, task.limits, ties)
+            first, second = ({role: rows[name] for role, name in roles.items()} for rows in (source, turned))
+            seen = task.comparator.observe(first, second, task.claim, task.limits, ties)
             if seen is not None:
                 found[task.key] = seen
     samples = len(next(iter(source.values()))) if source else 0

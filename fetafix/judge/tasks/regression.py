@@ -110,7 +110,9 @@ def _spread(source: Array) -> Array:
     known = source[np.isfinite(source).all(1)]
     if not len(known):
         return np.full(source.shape[1], 1e-300)
-    return np.maximum(known.std(0), np.maximum(1e-3 * np.abs(known).max(0, initial=0.0), 1e-300))
+    least = np.maximum(1e-3 * np.abs(known).max(0, initial=0.0), 1e-300)
+    made: Array = np.maximum(known.std(0), least)
+    return made
 
 
 def _recognised(view: View) -> Claim | None:
