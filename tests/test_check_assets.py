@@ -22,7 +22,7 @@ FACES = Options(data=ASSETS / "images/faces", samples=8, source_preprocess="ultr
 
 def test_detector_with_itself() -> None:
     report = check(ULTRAFACE, ULTRAFACE, FACES)
-    assert (report.verdict, report.gate) == (Verdict.EQUIVALENT, "numeric")
+    assert (report.verdict, report.gate) == (Verdict.EQUIVALENT, "task")
     assert report.agreement is not None and report.agreement.top1 is None
 
 
