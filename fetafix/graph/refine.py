@@ -2,15 +2,56 @@
 
 Faults next to each other hide in one region, since nothing between them equals the source. Where an operator of the
 target reads twins of just what an operator of the same kind reads in the source, their outputs are twins too, by
-structure; the region falls apart at them and each fault stands alone.
+structure; the region falls apart at them and each fault stands alone. A layer with all that is folded into it, or that
+could be, counts as one operator. Where what is read says nothing, weights that occur once on each side do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
+import numpy as np
+
+from fetafix.graph.fold import chains
 from fetafix.graph.hypotheses import Evidence, family
 from fetafix.ir import Graph, Node
+
+_AFFINE = "affine"
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class _Unit:
+    """One operator, or a linear layer with the affine nodes behind it. kind: what must be alike."""
+
+    nodes: tuple[Node, ...]
+    kind: str
+    linear: bool
+
+    @property
+    def first(self) -> Node:
+        return self.nodes[0]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        return self.nodes[-1].outputs
+
+    @property
+    def ops(self) -> list[str]:
+        return [n.op for n in self.nodes]
+
+
+def _units(graph: Graph) -> list[_Unit]:
+    """A region's operators in order, each chain as one, at the place of its first node."""
+    by_node = {n.key: c for c in chains(graph) for n in c.nodes}
+    found = []
+    for node in graph.nodes:
+        chain = by_node.get(node.key)
+        if chain is None:
+            found.append(_Unit((node,), family(node.op), False))
+        elif chain.nodes[0] is node:
+            found.append(_Unit(chain.nodes, _AFFINE if chain.head is None else family(node.op), True))
+    return found
 
 
 def pairs(
@@ -20,44 +61,54 @@ def pairs(
 
     target, source: the region's sub-graphs up to the goal pair. twins: target tensor → source tensor, known so far.
     """
-    known = dict(twins)
-    free = list(source.nodes)
-    found: list[tuple[str, str]] = []
+    known, sure = dict(twins), set[str]()
+    free = [u for u in _units(source) if goal[1] not in u.outputs]
     complete = True
-    for node in target.nodes:
-        if node.key == goal[0]:
-            continue
-        twin = _twin(node, free, known, target, source, evidence, goal[1])
+    for unit in (u for u in _units(target) if goal[0] not in u.outputs):
+        twin = _twin(unit, free, known, target, source, evidence) or _by_weights(unit, free, target, evidence)
         if twin is None:
             complete = False
             continue
         free.remove(twin)
-        for mine, theirs in zip(node.outputs, twin.outputs, strict=False):
-            if mine and theirs:
-                known[mine] = theirs
-                found.append((mine, theirs))
-    last, end = target.producers[goal[0]], source.producers.get(goal[1])
-    whole = complete and end is not None and _reads(last, target, known) == sorted(_live(end, source))
-    if whole:
+        same = unit.ops == twin.ops
+        for ours, theirs in zip(unit.nodes, twin.nodes, strict=True) if same else [(unit.nodes[-1], twin.nodes[-1])]:
+            known.update((a, b) for a, b in zip(ours.outputs, theirs.outputs, strict=False) if a and b)
+        sure |= {o for o in unit.outputs if unit.linear and twin.linear}
+    found = [(t, known[t]) for n in target.nodes for t in n.outputs if t in known and t not in twins]
+    last, origin = target.producers[goal[0]], source.producers.get(goal[1])
+    if complete and origin is not None and _reads(last, target, known) == sorted(_live(origin, source)):
         return found
-    return [p for p in found if _arity(target.producers[p[0]], target) == _arity(source.producers[p[1]], source)]
+    return [p for p in found if p[0] in sure
+            or _arity(target.producers[p[0]], target) == _arity(source.producers[p[1]], source)]
 
 
 def _twin(
-    node: Node, free: list[Node], known: Mapping[str, str], target: Graph, source: Graph, evidence: Evidence, end: str
-) -> Node | None:
-    reads = _reads(node, target, known)
+    unit: _Unit, free: list[_Unit], known: Mapping[str, str], target: Graph, source: Graph, evidence: Evidence
+) -> _Unit | None:
+    reads = _reads(unit.first, target, known)
     if reads is None:
         return None
-    fit = [
-        m
-        for m in free
-        if family(m.op) == family(node.op)
-        and end not in m.outputs
-        and sorted(_live(m, source)) == reads
-        and len(m.outputs) == len(node.outputs)
-    ]
-    return min(fit, key=lambda m: (not evidence.same_weights(node, m), m.op != node.op), default=None)
+    fit = [u for u in free if u.kind == unit.kind and sorted(_live(u.first, source)) == reads
+           and len(u.outputs) == len(unit.outputs)]
+    return min(fit, key=lambda u: (not evidence.same_weights(unit.first, u.first),
+                                   not _same_numbers(unit.first, u.first, target, source), u.ops != unit.ops),
+               default=None)
+
+
+def _by_weights(unit: _Unit, free: list[_Unit], target: Graph, evidence: Evidence) -> _Unit | None:
+    """The one unit of the source with the same weights, where no other node of the target has them too."""
+    fit = [u for u in free if u.kind == unit.kind and u.linear and evidence.same_weights(unit.first, u.first)]
+    if len(fit) != 1 or not unit.linear:
+        return None
+    alike = [n for n in target.nodes if n.op == unit.first.op and evidence.same_weights(n, fit[0].first)]
+    return fit[0] if len(alike) == 1 else None
+
+
+def _same_numbers(node: Node, twin: Node, target: Graph, source: Graph) -> bool:
+    """Whether the whole numbers among two nodes' constants are the same: indices, axes, sizes tell what is taken."""
+    ours, theirs = ([v for t in n.inputs if (v := g.value_of(t)) is not None and v.dtype.kind in "iu"]
+                    for n, g in ((node, target), (twin, source)))
+    return len(ours) == len(theirs) and all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
 
 def _live(node: Node, graph: Graph) -> list[str]:
