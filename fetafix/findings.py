@@ -104,15 +104,22 @@ def unexplained(step: Step, source: Names, target: Names) -> Finding:
 
 def findings(steps: Sequence[Step], catalogue: Mapping[str, FaultType], source: Names, target: Names) -> list[Finding]:
     """All findings, in the order of the target's layers; each fault once."""
-    found: list[Finding] = []
+    return [f for f, _, _ in explained(steps, catalogue, source, target)]
+
+
+def explained(
+    steps: Sequence[Step], catalogue: Mapping[str, FaultType], source: Names, target: Names
+) -> list[tuple[Finding, Step, Suspicion | None]]:
+    """All findings, each with the step that it was found in, and with the suspicion that turned out to be right."""
+    found: list[tuple[Finding, Step, Suspicion | None]] = []
     for step in steps:
         chosen = [s for s, _ in step.remedy.steps] if step.remedy else list(step.diagnosis.suspicions[:1])
         if not chosen:
-            found.append(unexplained(step, source, target))
-        found += [finding(step, s, catalogue[s.code], source, target) for s in chosen]
-    unique: dict[tuple[str, str | None], Finding] = {}
+            found.append((unexplained(step, source, target), step, None))
+        found += [(finding(step, s, catalogue[s.code], source, target), step, s) for s in chosen]
+    unique: dict[tuple[str, str | None], tuple[Finding, Step, Suspicion | None]] = {}
     for item in found:
-        unique.setdefault((item.code, item.target_layer), item)
+        unique.setdefault((item[0].code, item[0].target_layer), item)
     return list(unique.values())
 
 
