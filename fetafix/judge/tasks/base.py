@@ -182,6 +182,19 @@ def share(hits: NDArray[np.bool_]) -> NDArray[np.float64]:
     return made
 
 
+_WHOLE = 1.0 - 1e-9  # but for float64's rounding
+
+
+def figure(value: float, digits: int = 4) -> str:
+    """A share in so many digits that says 1 only where it is whole."""
+    return f"{value if value >= _WHOLE else min(value, 1.0 - 10.0**-digits):.{digits}f}"
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A share as a percentage that says 100% only where it is whole."""
+    return f"{value if value >= _WHOLE else min(value, 1.0 - 10.0 ** -(digits + 2)):.{digits}%}"
+
+
 def alike(source: Rows, target: Rows) -> bool:
     """Whether all outputs have the shapes of their twins."""
     return all(target[k].shape == v.shape for k, v in source.items())

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fetafix.judge.heads import head
 from fetafix.judge.labels import class_scores, labels
-from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, only
+from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, only, percent
 
 
 class Classification:
@@ -74,8 +74,8 @@ class Classification:
 
     def words(self, figures: Mapping[str, float]) -> str:
         """Top-1 and top-5."""
-        five = f", top-5 {figures['top5']:.1%}" if "top5" in figures else ""
-        return f"top-1 {figures['top1']:.1%}{five}"
+        five = f", top-5 {percent(figures['top5'])}" if "top5" in figures else ""
+        return f"top-1 {percent(figures['top1'])}{five}"
 
     def answer(self, seen: Observed, i: int) -> str:
         """Both labels."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fetafix.judge.tasks import detected
-from fetafix.judge.tasks.base import Claim, Limits, Observed, Rows, View, alike
+from fetafix.judge.tasks.base import Claim, Limits, Observed, Rows, View, alike, figure
 from fetafix.judge.tasks.boxes import compare, least_score
 
 
@@ -76,9 +76,9 @@ class Detection:
 
     def words(self, figures: Mapping[str, float]) -> str:
         """The figures."""
-        return (f"F1 {figures['f1']:.4f} (worst sample {figures['worst_f1']:.4f}) of {figures['detections']:.1f} "
-                f"detections a sample, matched boxes overlap by {figures['iou']:.4f}, their scores differ by up to "
-                f"{figures['score_drift']:.2g}")
+        f1, worst, overlap = (figure(figures[k]) for k in ("f1", "worst_f1", "iou"))
+        return (f"F1 {f1} (worst sample {worst}) of {figures['detections']:.1f} detections a sample, matched boxes "
+                f"overlap by {overlap}, their scores differ by up to {figures['score_drift']:.2g}")
 
     def answer(self, seen: Observed, i: int) -> str:
         """How many were found, and how many of them match."""

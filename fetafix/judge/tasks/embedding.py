@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fetafix.ir import Array
 from fetafix.judge.heads import head
 from fetafix.judge.labels import class_scores
-from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, alike, only
+from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, alike, figure, only, percent
 
 _NAMES = re.compile(r"embed|feature|descriptor|latent|represent")
 _LEAST = 8
@@ -91,11 +91,11 @@ class Embedding:
 
     def words(self, figures: Mapping[str, float]) -> str:
         """The figures that there are."""
-        text = (f"cosine {figures['cosine']:.5f} (least {figures['worst_cosine']:.5f}), length off by up to "
-                f"{figures['length']:.2%}")
+        cosine, least = (figure(figures[k], 5) for k in ("cosine", "worst_cosine"))
+        text = f"cosine {cosine} (least {least}), length off by up to {figures['length']:.2%}"
         return text if "neighbours" not in figures else (
-            f"{text}, {figures['neighbours']:.1%} keep their nearest neighbour, Spearman's rho "
-            f"{figures['spearman']:.4f}")
+            f"{text}, {percent(figures['neighbours'])} keep their nearest neighbour, Spearman's rho "
+            f"{figure(figures['spearman'])}")
 
     def answer(self, seen: Observed, i: int) -> str:
         """How the two vectors lie."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fetafix.ir import Array
 from fetafix.judge.heads import head
 from fetafix.judge.tasks import scores
-from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, alike, only
+from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, alike, figure, only
 
 _NAMES = re.compile(r"regress|landmark|keypoint|pose|angle|gaze|steer|coord|price|forecast")
 _MOST, _LEAST = 256, 4
@@ -74,7 +74,7 @@ class Regression:
 
     def words(self, figures: Mapping[str, float]) -> str:
         """The figures."""
-        return (f"R² {figures['r2']:.5f}, off by up to {figures['spreads']:.2g} standard deviations "
+        return (f"R² {figure(figures['r2'], 5)}, off by up to {figures['spreads']:.2g} standard deviations "
                 f"({figures['max_abs']:.3g})")
 
     def answer(self, seen: Observed, i: int) -> str:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fetafix.ir import Array
 from fetafix.judge.tasks import scores
-from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, alike, only, share
+from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, alike, figure, only, percent, share
 
 _NAMES = re.compile(r"seg|masks?(?![a-z])|pars(e|ing)|matte|saliency|class_?map|label_?map")
 _SCORES = re.compile(r"logit|score|class|prob|label|categor|softmax")
@@ -78,12 +78,12 @@ class Segmentation:
 
     def words(self, figures: Mapping[str, float]) -> str:
         """The figures."""
-        return (f"mean IoU {figures['miou']:.4f} (worst sample {figures['worst_miou']:.4f}), "
-                f"{figures['pixels']:.2%} of the pixels equal")
+        return (f"mean IoU {figure(figures['miou'])} (worst sample {figure(figures['worst_miou'])}), "
+                f"{percent(figures['pixels'], 2)} of the pixels equal")
 
     def answer(self, seen: Observed, i: int) -> str:
         """Both figures of the sample."""
-        return f"mean IoU {seen.measures['miou'][i]:.3f}, {seen.measures['pixels'][i]:.2%} of the pixels equal"
+        return f"mean IoU {seen.measures['miou'][i]:.3f}, {percent(seen.measures['pixels'][i], 2)} of the pixels equal"
 
 
 def maps(source: Array, target: Array, facts: Mapping[str, Any], tie: float) -> tuple[Array, Array]:

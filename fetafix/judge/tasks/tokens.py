@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fetafix.ir import Array
 from fetafix.judge.tasks import scores
-from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, alike, only, share
+from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, alike, only, percent, share
 
 _NAMES = re.compile(r"logit|token|vocab|lm_head|next|char|ctc|decoded|sequences?(?![a-z])|output_ids|label|tag")
 _SURELY = re.compile(r"logit|token|vocab|lm_head")
@@ -72,8 +72,9 @@ class Tokens:
 
     def words(self, figures: Mapping[str, float]) -> str:
         """The figures."""
-        return (f"{figures['tokens']:.2%} of the tokens equal, {figures['sequences']:.1%} of the sequences throughout, "
-                f"greedy decoding goes {figures['beginning']:.1%} of the way")
+        whole, way = (percent(figures[k]) for k in ("sequences", "beginning"))
+        return (f"{percent(figures['tokens'], 2)} of the tokens equal, {whole} of the sequences throughout, greedy "
+                f"decoding goes {way} of the way")
 
     def answer(self, seen: Observed, i: int) -> str:
         """The first token that differs."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from fetafix.judge.tasks.base import Assignment, Claim, Comparator, Observed, View
+from fetafix.judge.tasks.base import Assignment, Claim, Comparator, Observed, View, figure, percent
 from fetafix.judge.tasks.registry import known
 from tests.judge.tasks.test_detection import CHOSEN
 from tests.judge.tasks.test_segmentation import LOGITS
@@ -88,3 +88,9 @@ def test_rows_of_other_lengths_are_filled_up() -> None:
 def test_keys_tell_assignments_apart() -> None:
     a, b = (Assignment(known([])["tokens"], Claim({"output": n}, "yes", ""), {}) for n in "ab")
     assert a.key != b.key and a.outputs == ("a",) and a.sure
+
+
+def test_figures_are_honest() -> None:
+    assert [figure(v) for v in (1.0, 0.99999999, 0.5, -0.25)] == ["1.0000", "0.9999", "0.5000", "-0.2500"]
+    assert [percent(v) for v in (1.0, 0.99999, 0.5)] == ["100.0%", "99.9%", "50.0%"]
+    assert percent(0.999999, 2) == "99.99%" and figure(1 - 1e-15) == "1.0000"
