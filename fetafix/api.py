@@ -28,14 +28,24 @@ def check(source: str | Path, target: str | Path, options: Options | None = None
     return _run(source, target, options, "check", _checked)
 
 
-def localize(source: str | Path, target: str | Path, options: Options | None = None) -> Report:
+def localize(
+    source: str | Path, target: str | Path, options: Options | None = None, reproductions: str | Path | None = None
+) -> Report:
     """Which layers introduce the difference between two models, and what kind of fault each is.
 
-    Raises as `check` does. Where a model cannot be looked into, the report says so and has no findings.
+    reproductions: an empty or new folder, which minimal reproductions of the findings are written to. Raises as `check`
+    does, and OutputError where they cannot be written. Where a model cannot be looked into, the report says so and has
+    no findings.
     """
+    from fetafix import outputs
     from fetafix.operation import localized
 
-    return _run(source, target, options, "localize", localized)
+    if reproductions is not None:
+        from fetafix import repro
+
+        repro.free(reproductions)
+        outputs.keep_apart({"reproductions": reproductions}, {"source": source, "target": target})
+    return _run(source, target, options, "localize", lambda session: localized(session, reproductions))
 
 
 def repair(

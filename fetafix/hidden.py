@@ -32,7 +32,7 @@ from fetafix.report import Search, Shown, Verdict
 from fetafix.rivals import Rivals
 from fetafix.session import Session
 
-_FROM, _LARGEST = 16, 1 << 24  # samples to start from; elements of a resized input
+_FROM, _FEW, _LARGEST = 16, 4, 1 << 24  # samples to start from, at least; elements of a resized input
 _SHOWN, _WORST, _PROVABLE, _KEPT = 5, 4, 4, 16
 _NUMBER = 1e12  # an excess beyond it has no meaning as a number
 
@@ -106,10 +106,13 @@ class _Hunt:
         self.level = level
         self.rivals = Rivals(session, judgement, carried, target or session.target)
         own = session.samplings.source
-        taken = own.take(session.samplings.positions("search")[:_FROM]).arrays
+        search = session.samplings.positions("search")
+        start = search if len(search) >= _FEW else session.samplings.positions("all")
+        taken = own.take(start[:_FROM]).arrays
         self.samples = {n: np.asarray(v) for n, v in taken.items()}
         self.space = Space.of(self.samples if own.files else own.arrays)
         self.budget = budget(level, command, len(own))
+        self.sizes = [3] if self.brief else [3, 2]  # of batches
 
     def outcome(self) -> Outcome:
         """Search by values, by size, by batch."""
@@ -131,7 +134,7 @@ class _Hunt:
         hunt = boundary.Search(self.rivals.run, self.samples, self.space, rng)
         hunt.all(targeted.probes(self.samples, self.space, self.budget.probes), self.budget)
         sure, unsure = self.rivals.confirmed(hunt.worst()[:_KEPT])
-        inside, beyond = (_where(sure, which) for which in (True, False))
+        inside, beyond = (_where(self._alone(sure), which) for which in (True, False))
         if inside and len(inside) < _PROVABLE and not self.brief:
             inside += _where(self.rivals.confirmed(hunt.kin(inside[0], _PROVABLE))[0], True)
         doubtful = _where(unsure, True)
@@ -139,6 +142,16 @@ class _Hunt:
         made += [Group(beyond, inside=False)] if beyond else []
         suspect = None if inside or self.brief else self._annex(_probes(doubtful), "input with ties", sure=False)
         return [*made, Group(doubtful, suspect, sure=False)] if doubtful else made
+
+    def _alone(self, found: Sequence[Candidate]) -> list[Candidate]:
+        """Those that show a difference on their own, too; where others do not, a batch is what shows it."""
+        if not found or not self.session.samplings.source.stackable:
+            return list(found)
+        single = self.rivals.run(_stacked(_probes(found)), 1)
+        kept = [c for c, excess in zip(found, single.excess, strict=True) if excess > CLEARLY]
+        if len(kept) < len(found):
+            self.sizes.append(self.budget.probes)
+        return kept
 
     def _sizes(self) -> list[Group]:
         """Inputs of other sizes, where both models leave dimensions open."""
@@ -156,16 +169,16 @@ class _Hunt:
         return made
 
     def _batches(self) -> list[Group]:
-        """Samples two and three at a time."""
+        """Samples two and three at a time, and as many as gave something away."""
         session = self.session
         able = all(probing.takes_batches(p.info()) for p in (session.source, self.rivals.target))
         known = any(p["batch_failure"] or p["batch_dependence"] is not None for p in session.probes.values())
-        count = len(next(iter(self.samples.values())))
         if not able or known or not session.samplings.source.stackable:
             return []
-        for size in (3,) if self.brief else (3, 2):
-            every = [Probe(p, f"in a batch of {size}", True) for p in _items(self.samples)[: count // size * size]]
-            every = every[: size if self.brief else 2 * size]
+        items = _items(self.samples)
+        for size in self.sizes:
+            wanted = size if self.brief else 2 * size
+            every = [Probe(items[i % len(items)], f"in a batch of {size}", True) for i in range(wanted)]
             found = self._tried(every, size)
             if found:
                 return [Group(found, self._annex(every, "", batch=size, alike=False))]

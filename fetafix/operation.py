@@ -35,8 +35,8 @@ from fetafix.workbench import Workbench
 R = TypeVar("R", bound=msgspec.Struct)
 
 
-def localized(session: Session) -> Report:
-    """The report of `localize`."""
+def localized(session: Session, reproductions: str | Path | None = None) -> Report:
+    """The report of `localize`. reproductions: a folder that minimal ones of the findings are written to."""
     judgement = session.judge("all", stop=True)
     report = evidence.extended(session, _as(report_on(session, judgement), command="localize"), judgement)
     if _settled(report, session):
@@ -52,6 +52,8 @@ def localized(session: Session) -> Report:
             report = evidence.seen_inside(report)
         notes = [*report.notes, *_notes(bench, located)]
         report = _as(report, findings=located.findings(bench, catalogue()), notes=notes)
+        if reproductions is not None:
+            report = _reproduced(report, bench, located, reproductions)
         return _explained(report, bench, located)
 
 
@@ -219,6 +221,18 @@ def _explained(report: Report, bench: Workbench, located: Located, repaired: boo
     return _as(report, verdict=verdict, reason=f"{report.reason.rstrip('.')}; {explained.words(found)}")
 
 
+def _reproduced(report: Report, bench: Workbench, located: Located, folder: str | Path) -> Report:
+    """The report, once each finding was cut out of its models and written to a folder. Raises OutputError."""
+    from fetafix import repro
+    from fetafix.repro.gather import gather
+
+    if not report.findings:
+        return report
+    with bench.session.timed("reproduce"):
+        made = repro.write(folder, gather(located, bench, catalogue()), report.source, report.target)
+    return _as(report, reproductions=made)
+
+
 def _lifted(session: Session, stack: ExitStack) -> Workbench:
     """The workbench, open until the stack closes; its `failures` say where a lift does not serve."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fetafix-")))
@@ -283,8 +297,8 @@ def _notes(bench: Workbench, located: Located) -> list[str]:
     lines = [*bench.source_lift.notes, *bench.target_lift.notes]
     found = sum(len(a.names) for a in bench.session.annexes)
     if found:
-        lines.append(f"{found} inputs that a search found beside the samples are compared with them; a repair is chosen "
-                     "on half of them and proved on the others")
+        lines.append(f"{found} inputs that a search found beside the samples are compared with them; a repair is "
+                     "chosen on half of them and proved on the others")
     left, why = len(located.treatment.remaining), located.treatment.reason
     return [*lines, f"{left} segment(s) stay guilty in the lifted graph: {why}"] if left else lines
 

@@ -249,7 +249,7 @@ class Offer(Record, frozen=True, kw_only=True):
 
 
 class Report(Record, frozen=True, kw_only=True):
-    """Everything a run found out."""
+    """Everything a run found out. reproductions: a folder a finding, in their order, "" where there is none."""
 
     verdict: Verdict
     reason: str
@@ -260,6 +260,7 @@ class Report(Record, frozen=True, kw_only=True):
     agreement: Agreement | None = None
     after: Agreement | None = None
     findings: list[Finding] = []
+    reproductions: list[str] = []
     repairs: list[Repair] = []
     quantisation: Quantisation | None = None
     search: Search | None = None

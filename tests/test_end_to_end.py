@@ -20,7 +20,7 @@ from tests.small_models import node, save
 KEYS: dict[str, set[str]] = {
     "": {"schema_version", "verdict", "reason", "seed", "samples", "source", "target", "agreement", "after", "findings",
          "repairs", "output", "journal", "timings", "gate", "passed", "notes", "command", "offers", "quantisation",
-         "search"},
+         "search", "reproductions"},
     "samples": {"search", "heldout", "origin", "skipped", "rounds", "stopped_early"},
     "source": {"path", "format", "sha256", "inputs", "outputs", "details"},
     "target": {"path", "format", "sha256", "inputs", "outputs", "details"},

@@ -19,7 +19,7 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
     ("__main__",),
     ("cli", "demo", "bench"),
     ("render",),
-    ("api", "operation", "inject", "convert", "offer", "reconvert", "patch"),
+    ("api", "operation", "inject", "convert", "offer", "reconvert", "repro", "patch"),
     ("session", "repair", "localize", "treat", "heal", "findings", "explained", "judging", "drawing", "probing",
      "workbench", "lift_check", "tapped", "options", "outputs", "preparation", "planning", "annex", "boundary",
      "hidden", "rivals", "evidence", "unmask"),

@@ -12,6 +12,8 @@ from fetafix.cli.run import execute
 
 @click.command()
 @options.models
+@click.option("--repro", type=click.Path(), metavar="DIR",
+              help="Write a minimal reproduction of each finding to DIR, which must be empty or new.")
 @options.inputs
 @options.judging
 @options.searching
@@ -29,6 +31,7 @@ def localize(**given: Any) -> None:
     def call(progress: Any) -> Any:
         from fetafix import api
 
-        return api.localize(wanted.source, wanted.target, api.Options(**wanted.options, progress=progress))
+        given_options = api.Options(**wanted.options, progress=progress)
+        return api.localize(wanted.source, wanted.target, given_options, given["repro"])
 
     execute("localize", wanted, given, call)

@@ -231,6 +231,8 @@ def _end(report: Report, verbose: bool) -> Iterator[str]:
         tail += _row("", f"SHA-256 {report.output.sha256}") if verbose else []
     if report.journal:
         tail += _row("journal", report.journal)
+    for path in filter(None, report.reproductions):
+        tail += _row("reproduced", path)
     for note in report.notes:
         tail += _row("note", note)
     if verbose and report.timings:
