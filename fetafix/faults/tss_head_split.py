@@ -28,17 +28,22 @@ from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.attributes import shape
 from fetafix.graph.constants import constant
 from fetafix.graph.counterparts import best, sureness
+from fetafix.graph.gates import RECURRENT
 from fetafix.graph.naming import like
 from fetafix.graph.segment import Segment
 from fetafix.ir import Array, Graph, Node
 
 CODE = "tss-head-split"
+_RANK = 4  # batch, heads, length, width of a head
 
 
-def _spec(dims: Sequence[int], source: Sequence[int]) -> Array:
-    """A Reshape's constant that makes `dims`, with the leading dimension left open."""
-    keeps = len(source) > 0 and source[0] == dims[0]
-    return np.array([0 if keeps else -1, *dims[1:]], np.int64)
+def _spec(node: Node, dims: Sequence[int], entering: Sequence[int]) -> Array:
+    """A Reshape's constant that makes `dims`: 0 where a dimension stays, −1 for another one that may vary."""
+    if node.attrs.get("allowzero"):
+        return np.array([-1, *dims[1:]], np.int64)
+    made = [0 if i < len(entering) and entering[i] == d else d for i, d in enumerate(dims)]
+    moved = next((i for i, d in enumerate(made) if d and d in entering[:-1]), None)
+    return np.array([-1 if i == moved else d for i, d in enumerate(made)], np.int64)
 
 
 def _moves(graph: Graph, around: Graph) -> Iterator[tuple[Node, Node, bool]]:
@@ -48,7 +53,9 @@ def _moves(graph: Graph, around: Graph) -> Iterator[tuple[Node, Node, bool]]:
             continue
         before = graph.producers.get(node.input(0))
         behind = [n for n, _ in around.consumers.get(node.key, ())]
-        if before is not None and before.op == "Reshape" and len(shape(around, node.key) or ()) >= 3:
+        if len(shape(around, node.key) or ()) != _RANK:
+            continue
+        if before is not None and before.op == "Reshape":
             yield before, node, True
         elif len(behind) == 1 and behind[0].op == "Reshape":
             yield behind[0], node, False
@@ -62,8 +69,6 @@ def _swaps(graph: Graph, node: Node) -> bool:
 
 def detect(segment: Segment) -> Iterator[Suspicion]:
     """A Reshape of the target that does alone what a Reshape and a Transpose do in the source."""
-    if segment.healed(segment.error):
-        return
     known = [t for t, _, _ in _moves(segment.full, segment.full)]
     for node in (n for n in segment.target.nodes if n.op == "Reshape" and n not in known):
         for theirs, transpose, first in _moves(segment.source, segment.source):
@@ -72,8 +77,7 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
             if found and segment.healed(error):
                 perm = list(transpose.attrs["perm"])  # type: ignore[arg-type]
                 yield Suspicion(CODE, node.key, transpose.key, sureness(segment, error, 0.97),
-                                {"perm": perm, "shape": list(shape(segment.full, node.key) or ()),
-                                 "error_after": error},
+                                {"perm": perm, "error_after": error},
                                 f"{node.label} reshapes without the source's Transpose {perm}", found)
                 break
 
@@ -86,7 +90,7 @@ def _restored(segment: Segment, node: Node, theirs: Node, transpose: Node, first
     label, out = like(graph, "Transpose", node)
     if first:
         made = Node("Transpose", (node.key,), (out,), {"perm": perm}, label)
-        return [SetInput(node.key, 1, _spec(inside, entering)), InsertNode(node.key, made)]
+        return [SetInput(node.key, 1, _spec(node, inside, entering)), InsertNode(node.key, made)]
     if entering != inside:
         return []
     made = Node("Transpose", (node.input(0),), (out,), {"perm": perm}, label)
@@ -107,8 +111,9 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
         alone = len(graph.consumers.get(reshape.key if first else transpose.key, ())) == 1
         if not _swaps(graph, transpose) or dims is None or entering is None or not alone or end in graph.output_names:
             continue
-        if constant(graph, reshape, 1) is not None:
-            able.append([SetInput(reshape.key, 1, _spec(dims, entering)), RemoveNode(transpose.key)])
+        maker = graph.producers.get(transpose.input(0))
+        if constant(graph, reshape, 1) is not None and (maker is None or maker.op not in RECURRENT):
+            able.append([SetInput(reshape.key, 1, _spec(reshape, dims, entering)), RemoveNode(transpose.key)])
     return able[int(rng.integers(len(able)))] if able else None
 
 

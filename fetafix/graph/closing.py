@@ -33,7 +33,7 @@ def closing(
             forcing.step(node, state)
             continue
         met = forcing.step(node, state, overlay)
-        depends.update(o for o in node.outputs if o and o not in overlay.twins)
+        depends.update(o for o in node.outputs if o)  # twins too: they are known here only
         ahead -= 1
         if met and not _needed(target, state, overlay, outputs, at) & set(state.open):
             break

@@ -19,7 +19,7 @@ _ROOTS = frozenset({"Sqrt", "Pow", "Rsqrt"})
 
 @dataclass(frozen=True, slots=True)
 class Norm:
-    """The node that holds ε (the operator, or an Add before a Sqrt): its constant is in `slot`, −1 for the attribute."""
+    """The node that holds ε: the operator (slot −1), or the Add before a Sqrt with its constant in `slot`."""
 
     node: Node
     slot: int

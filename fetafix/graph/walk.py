@@ -37,6 +37,7 @@ _ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})  # they come in pa
 _LOOKAHEAD = 30
 _FAR = 600  # nodes that an unrolled recurrent layer may stay open
 _TELLING_FAILURES = 3
+_PLACES = (np.dtype(np.int64), np.dtype(np.bool_))  # shapes, indices and masks are alike in many places
 _LAYOUTS = 3
 _WORK, _LEAST_WORK = 10, 600  # nodes computed in vain, per node of the target: sound pairs need up to 3
 
@@ -225,7 +226,7 @@ class Walk:
                 continue
             matched = self.forcing.step(node, self.state, overlay)
             telling = self.evidence.telling(node)
-            if any(o in self.outputs or telling for o in matched):
+            if any(o in self.outputs or (telling and overlay.twins[o].dtype not in _PLACES) for o in matched):
                 return True
             depends.update(o for o in node.outputs if o)
             budget, failed = budget - 1, failed + telling
@@ -237,8 +238,8 @@ class Walk:
     def _accept(self, hypothesis: Hypothesis, overlay: State, verified: bool) -> None:
         """Record the guilty tensor, its region cut as fine as structure allows, and go on from the supposed value."""
         for target, source in self._inside(hypothesis):
-            if self._vanishing(target, source):
-                continue
+            if self._vanishing(target, source) or self.source_values[source].dtype.kind not in "fV":
+                continue  # shapes are paired by their place, which tells little; they show where they are used
             options = self.evidence.layouts(target, source, self.state.values.get(target), self.state.twins)
             if not options:
                 break
