@@ -13,7 +13,7 @@ from fetafix.graph.joins import joins
 from fetafix.graph.segment import Segment
 from fetafix.ir import Graph, Node
 
-_LONGEST = 24
+_LONGEST = 64
 
 
 @dataclass(frozen=True)

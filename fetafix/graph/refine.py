@@ -3,7 +3,8 @@
 Faults next to each other hide in one region, since nothing between them equals the source. Where an operator of the
 target reads twins of just what an operator of the same kind reads in the source, their outputs are twins too, by
 structure; the region falls apart at them and each fault stands alone. A layer with all that is folded into it, or that
-could be, counts as one operator. Where what is read says nothing, weights that occur once on each side do.
+could be, counts as one operator. Where what is read says nothing, weights that occur once on each side do; and of
+operators that join branches one that is wrong, or one wrong operand, still leaves the rest.
 """
 
 from __future__ import annotations
@@ -62,10 +63,14 @@ def pairs(
     target, source: the region's sub-graphs up to the goal pair. twins: target tensor → source tensor, known so far.
     """
     known, sure = dict(twins), set[str]()
-    free = [u for u in _units(source) if goal[1] not in u.outputs]
+    free, own = _units(source), _units(target)
+    ends = [u for units, tensor in ((own, goal[0]), (free, goal[1])) for u in units if tensor in u.outputs]
+    if len({u.kind for u in ends}) < 2:  # else the target's last operator may be one too many, or another
+        free = [u for u in free if u not in ends]
     complete = True
-    for unit in (u for u in _units(target) if goal[0] not in u.outputs):
-        twin = _twin(unit, free, known, target, source, evidence) or _by_weights(unit, free, target, evidence)
+    for unit in (u for u in own if u not in ends):
+        twin = (_twin(unit, free, known, target, source, evidence) or _by_weights(unit, free, target, evidence)
+                or _join(unit, free, known, target, source))
         if twin is None:
             complete = False
             continue
@@ -102,6 +107,19 @@ def _by_weights(unit: _Unit, free: list[_Unit], target: Graph, evidence: Evidenc
         return None
     alike = [n for n in target.nodes if n.op == unit.first.op and evidence.same_weights(n, fit[0].first)]
     return fit[0] if len(alike) == 1 else None
+
+
+def _join(
+    unit: _Unit, free: list[_Unit], known: Mapping[str, str], target: Graph, source: Graph
+) -> _Unit | None:
+    """The one unit of the source that joins the same tensors by another operator, or in part others by the same."""
+    ours = {known[t] for t in _live(unit.first, target) if t in known}
+    if len(_live(unit.first, target)) < 2 or not ours:
+        return None
+    theirs = [(u, set(_live(u.first, source))) for u in free]
+    same = [u for u, reads in theirs if reads == ours]
+    near = [u for u, reads in theirs if len(reads) > 1 and reads & ours and u.kind == unit.kind]
+    return next((found[0] for found in (same, near) if len(found) == 1), None)
 
 
 def _same_numbers(node: Node, twin: Node, target: Graph, source: Graph) -> bool:
