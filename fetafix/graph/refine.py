@@ -114,7 +114,7 @@ def _join(
 ) -> _Unit | None:
     """The one unit of the source that joins the same tensors by another operator, or in part others by the same."""
     ours = {known[t] for t in _live(unit.first, target) if t in known}
-    if len(_live(unit.first, target)) < 2 or not ours:
+    if len(set(_live(unit.first, target))) < 2 or not ours:  # x·x joins nothing
         return None
     theirs = [(u, set(_live(u.first, source))) for u in free]
     same = [u for u, reads in theirs if reads == ours]
