@@ -112,6 +112,14 @@ def _coded(session: Session, verdict: Verdict) -> list[str]:
     return [*lines, *(f"the target's name says {name}, but it holds {h} tensors of weights" for h in held)]
 
 
+def _meanings(session: Session) -> list[str]:
+    """Who judges which outputs; where some are known, also which are not."""
+    known = {o for t in session.tasks for o in t.outputs}
+    others = [b.source for b in session.bindings.outputs if b.source not in known]
+    rest = [f"output {o!r} judged by its numbers: nothing tells for sure what they mean" for o in others]
+    return [*map(_judged, session.tasks), *(rest if known else ())]
+
+
 def _judged(task: Assignment) -> str:
     """Which comparator judges outputs, and why; of a guess, that it decides nothing by itself."""
     names = ", ".join(map(repr, task.outputs))
@@ -141,7 +149,7 @@ def notes(session: Session) -> list[str]:
     lines += [f"the target has no use for the source's input {name!r}" for name in b.unused]
     lines += [f"the target has an output {name!r} that the source has not" for name in b.extra]
     lines += [f"the values of {s!r} are found in the target's {other!r}, not in its {t!r}" for s, t, other in b.crossed]
-    lines += [_judged(t) for t in session.tasks if session.options.gate != "numeric"]
+    lines += _meanings(session) if session.options.gate != "numeric" else []
     for name, probe in session.probes.items():
         if probe["batch_dependence"] is not None:
             lines.append(f"the {name}'s answer to a sample depends on the other samples in the batch")

@@ -22,10 +22,11 @@ from fetafix.ir import Array
 from fetafix.judge.tasks import scores
 from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, alike, figure, only, percent, share
 
-_NAMES = re.compile(r"seg|masks?(?![a-z])|pars(e|ing)|matte|saliency|class_?map|label_?map")
+_NAMES = re.compile(r"seg|masks?(?![a-z])|pars(e|ing)|class_?map|label_?map")
 _SCORES = re.compile(r"logit|score|class|prob|label|categor|softmax")
-_OTHERS = re.compile(r"box|depth|flow|feature|hidden|embed|heat|attention|image|keypoint|offset|anchor|padding")
-_SMALLEST, _MOST_CLASSES = 8, 1024
+_OTHERS = re.compile(
+    r"box|depth|flow|feature|hidden|embed|heat|attention|image|matte|alpha|saliency|keypoint|offset|anchor|padding")
+_SMALLEST, _CLEARLY, _MOST_CLASSES = 8, 16, 1024
 
 
 class Segmentation:
@@ -167,11 +168,13 @@ def _recognised(view: View) -> Claim | None:
     facts = _facts(values)
     named = bool(_NAMES.search(name))
     if not facts:
-        wide = values.dtype.itemsize > 1 and values.dtype.kind in "iu" and values.min() >= 0 and values.max() < 256
-        return only(view, "yes", "it holds a whole number a pixel, as class maps do") if named or wide else None
+        wide = values.dtype.itemsize > 1 and values.dtype.kind in "iu" and min(plane) >= _CLEARLY
+        sure = named or (wide and values.min() >= 0 and values.max() < 256)
+        return only(view, "yes", "it holds a whole number a pixel, as class maps do") if sure else None
     if "threshold" in facts:
         return _mask(view, named, facts)
-    if scores.sums_to_one(values, facts["axis"]):
+    attention = facts["axis"] == 3 and values.shape[2] == values.shape[3]  # weights, which sum to 1 as well
+    if scores.sums_to_one(values, facts["axis"]) and not attention:
         return only(view, "yes", "each pixel's scores are probabilities that sum to 1", **facts)
     if named or (view.alone and _SCORES.search(name)):
         return only(view, "yes", f"it has scores for every pixel and is named {view.name!r}", **facts)

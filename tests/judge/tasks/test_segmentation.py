@@ -116,6 +116,7 @@ SURE_MASK = (LOGITS[:, :1] > 0).astype(np.float32)
     ("seg_out", LOGITS, ["yes"]), ("y", LOGITS, ["maybe"]), ("feature_map", LOGITS, []), ("depth", LOGITS[:, :1], []),
     ("mask", SURE_MASK, ["yes"]), ("y", SURE_MASK, ["maybe"]), ("y", LOGITS[:, :1], []),
     ("y", LOGITS.argmax(1), ["yes"]), ("y", LOGITS.argmax(1).astype(np.uint8), []),
+    ("y", LOGITS.argmax(1)[:, :12], []), ("y", np.full((2, 8, 9, 9), 1 / 9), ["maybe"]), ("alpha_matte", SURE_MASK, []),
     ("class_map", LOGITS.argmax(1).astype(np.uint8), ["yes"]), ("y", RNG.normal(size=(4, 64, 8, 8)), []),
     ("scores", RNG.normal(size=(4, 10)), []), ("masked_lm", RNG.normal(size=(4, 12, 30)), []),
     ("y", np.float32(np.zeros((4, 3, 4, 4))), []),
