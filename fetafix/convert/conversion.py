@@ -194,13 +194,7 @@ def _rank(made: _Made) -> tuple[bool, bool, float, float, int]:
     r = made.record
     judged = r.verdict is not None and r.verdict is not Verdict.UNDECIDED
     nearness = -r.max_abs if r.max_abs is not None else float("-inf")
-    return _passed(made), judged, _answers(made.check), nearness, -r.number
-
-
-def _answers(check: Report | None) -> float:
-    """The least share of equal answers of any task that counts, labels as a rule; −1 where none does."""
-    told = check.agreement.tasks if check is not None and check.agreement is not None else []
-    return min((t.share for t in told if t.weighs and t.share is not None), default=-1.0)
+    return _passed(made), judged, r.answers if r.answers is not None else -1.0, nearness, -r.number
 
 
 def _judged(number: int, steps: list[Any], check: Report, seconds: float, size: int) -> RouteReport:
@@ -208,8 +202,13 @@ def _judged(number: int, steps: list[Any], check: Report, seconds: float, size: 
     figures = check.agreement
     return RouteReport(
         number=number, steps=steps, status=status, verdict=check.verdict, passed=check.passed, reason=check.reason,
-        top1=figures.top1 if figures else None, max_abs=figures.max_abs if figures else None, seconds=seconds,
-        size=size)
+        top1=figures.top1 if figures else None, max_abs=figures.max_abs if figures else None, answers=_answers(check),
+        seconds=seconds, size=size)
+
+
+def _answers(check: Report) -> float | None:
+    told = check.agreement.tasks if check.agreement is not None else []
+    return min((t.share for t in told if t.weighs and t.share is not None), default=None)
 
 
 def _untried(number: int, route: Route, missing: bool) -> RouteReport:

@@ -29,7 +29,8 @@ class StepReport(Record, frozen=True, kw_only=True):
 
 class RouteReport(Record, frozen=True, kw_only=True):
     """One route. status: "passed", "rejected" (converted, but fails its check), "undecided", "not converted",
-    "unavailable" or "not tried". top1, max_abs: of the primary output, as in `Agreement`.
+    "unavailable" or "not tried". top1, max_abs: of the primary output, as in `Agreement`. answers: the least share
+    of samples whose answers agree, of all tasks that count in the verdict.
     """
 
     number: int
@@ -39,6 +40,7 @@ class RouteReport(Record, frozen=True, kw_only=True):
     passed: bool | None = None
     reason: str = ""
     top1: float | None = None
+    answers: float | None = None
     max_abs: float | None = None
     seconds: float = 0.0
     size: int | None = None

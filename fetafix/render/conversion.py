@@ -90,7 +90,9 @@ def _route(route: RouteReport, chosen: bool, paint: Style, verbose: bool) -> Ite
 
 def _figures(route: RouteReport) -> str:
     parts = [] if route.verdict is None else [route.verdict.value]
-    parts += [] if route.top1 is None else [f"top-1 agree on {percent(route.top1)}"]
+    labels = route.top1 is not None
+    agreeing = route.top1 if labels else route.answers
+    parts += [] if agreeing is None else [f"{'top-1' if labels else 'answers'} agree on {percent(agreeing)}"]
     parts += [] if route.max_abs is None else [f"max |difference| {number(route.max_abs)}"]
     parts += [f"{route.seconds:.1f} s"] if route.seconds else []
     parts += [] if route.size is None else [f"{route.size / 1e6:.2f} MB"]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from fetafix.render import tasks, text
-from fetafix.report import Agreement, TaskAgreement
+from fetafix.convert.report import ConversionReport, RouteReport, StepReport
+from fetafix.render import conversion, tasks, text
+from fetafix.report import Agreement, TaskAgreement, Verdict
 from tests.render.reports import BAD, GOOD, REPORTS
 
 MASK = TaskAgreement(
@@ -46,3 +47,12 @@ def test_in_the_report() -> None:
     assert "passes the task gate" in shown and "labels" not in shown.split("finding")[0].replace("The labels agree", "")
     assert "segmentation mask: 90% of 30 samples agree (73.5% to 97.9%); mean IoU 0.9700 → 90%" in shown
     assert "differ sample 3: mean IoU 0.400" in shown
+
+
+def test_routes_of_a_conversion_are_compared_by_their_answers() -> None:
+    step = StepReport(converter="onnx2torch", source="onnx", target="torch", status="done")
+    route = RouteReport(number=1, steps=[step], status="rejected", verdict=Verdict.DIVERGENT, answers=0.75, max_abs=0.5)
+    report = ConversionReport(verdict=Verdict.DIVERGENT, reason="", source=REPORTS["repair"].source, format="torch",
+                              routes=[route, msgspec.structs.replace(route, number=2, top1=0.5)])
+    shown = conversion.text(report)
+    assert "divergent, answers agree on 75%, max" in shown and "divergent, top-1 agree on 50%, max" in shown
