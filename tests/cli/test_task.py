@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import fetafix
 from fetafix.errors import ConfigError
+from fetafix.judge.tasks.choice import wishes
+from fetafix.judge.tasks.registry import known
 from tests.cli.test_settings import given
 from tests.commands import invoke
 from tests.task_models import images, write
@@ -67,3 +70,14 @@ def test_tasks_and_limits_are_the_user_s(place: Path) -> None:
     wrong = invoke(place, *args, "--task", "y=detection")
     assert wrong.code == 2 and "the task detection needs boxes" in wrong.stderr and "found 'y' float32" in wrong.stderr
     assert invoke(place, *args, "--task", "z=tokens").code == 2
+
+
+def test_the_example_names_tasks_and_limits_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    from fetafix.cli.settings import request
+
+    path = Path(fetafix.__file__).parent.parent / "configs" / "tasks.yaml"
+    wanted = {name: wishes(request(given(config=str(path), pair=name)).options["task"])
+              for name in ("segmenter", "detector", "speech", "retrieval", "pose")}
+    assert {w.task for found in wanted.values() for w in found} == set(known([])) - {"classification"}
+    assert [w.output for w in wanted["detector"]] == ["boxes", "scores", "features"]
+    assert wanted["detector"][0].limits == wanted["detector"][1].limits == {"iou": 0.5, "f1": 0.95}
