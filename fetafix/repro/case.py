@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import onnx
+import onnx.shape_inference
 import onnxruntime as ort
 
 from fetafix.edits import Edit
@@ -82,12 +84,12 @@ def _cut(segment: Segment) -> Case | None:
     layout, inputs = segment.goal.layout, dict[str, Array]()
     source = None
     feeds = {n: v for n, v in segment.feeds.items() if n in segment.target.input_names}
-    target = _model(segment.target, feeds, segment.goal.target)
+    target = _model(segment.target, feeds, (segment.goal.target, segment.expected.dtype))
     inputs |= {f"target/{n}": np.asarray(v) for n, v in feeds.items()}
     expected = np.ascontiguousarray(segment.expected)
     if segment.source.nodes:
         theirs = {n: v for n, v in segment.source_feeds.items() if n in segment.source.input_names}
-        source = _model(segment.source, theirs, segment.goal.source)
+        source = _model(segment.source, theirs, (segment.goal.source, segment.expected.dtype))
         inputs |= {f"source/{n}": np.asarray(v) for n, v in theirs.items()}
         value, failure = run(source, theirs)
         if value is None:
@@ -157,16 +159,21 @@ def run(model: onnx.ModelProto, feeds: Mapping[str, Array], output: int = 0) -> 
         return None, str(error).splitlines()[0][:300]
 
 
-def _model(graph: Graph, feeds: Mapping[str, Array], goal: str = "") -> onnx.ModelProto:
-    """A graph as a model of its own; what it declares about inputs is what they are fed with."""
+def _model(
+    graph: Graph, feeds: Mapping[str, Array], goal: tuple[str, np.dtype[Any]] | None = None
+) -> onnx.ModelProto:
+    """A graph as a model of its own; what it declares about inputs is what they are fed with. goal: its only output."""
     inputs = tuple(Value(n, np.asarray(v).dtype, tuple(v.shape)) for n, v in feeds.items())
-    outputs = graph.outputs if not goal else (Value(goal, np.dtype(np.float32)),)
+    outputs = graph.outputs if goal is None else (Value(*goal),)
     opset = {d: v for d, v in graph.opset.items() if not d or any(n.domain == d for n in graph.nodes)}
     used = {t for n in graph.nodes for t in n.reads} | {o.name for o in outputs}
     tensors = {k: v for k, v in graph.initializers.items() if k in used}
     outputs = tuple(replace(o, shape=None) for o in outputs)
     made = replace(graph, inputs=inputs, outputs=outputs, initializers=tensors, opset=opset)
-    return model_from_graph(made, _IR_VERSION)
+    model = model_from_graph(made, _IR_VERSION)
+    for proto, value in zip(model.graph.output, outputs, strict=True):
+        proto.type.tensor_type.elem_type = onnx.helper.np_dtype_to_tensor_dtype(value.dtype)
+    return onnx.shape_inference.infer_shapes(model)
 
 
 def _bytes(graph: Graph) -> int:

@@ -21,7 +21,8 @@ _GITHUB = {
     "executorch": "pytorch/executorch", "optimizer": "onnx/optimizer", "vision": "pytorch/vision",
 }  # fmt: skip
 _ALONE = " The expected values are those of an input of the segment, so there is no source.onnx."
-_ISSUE = re.compile(r"([A-Za-z][\w.-]*)(?: PR)?#(\d+)")
+_ISSUE = re.compile(r"([A-Za-z][\w.-]*)?(?: PR)?#(\d+)")
+_BETWEEN = re.compile(r";\s+|,\s+(?=[\w./-]*(?: PR)?#\d)")
 
 
 def case(finding: Finding, shown: Case, source: ModelInfo, target: ModelInfo) -> str:
@@ -67,10 +68,11 @@ def index(entries: Sequence[tuple[str, Finding, str]], source: ModelInfo, target
 
 def issues(seen: str) -> str:
     """The issues of "Seen in" as a list, with addresses where the repository is known."""
-    items = []
-    for entry in re.split(r"[,;]\s+", " ".join(seen.split()).rstrip(".")):
+    items, name = [], ""
+    for entry in _BETWEEN.split(" ".join(seen.split()).rstrip(".")):
         match = _ISSUE.search(entry)
-        repository = _GITHUB.get(match[1].lower()) if match else None
+        name = (match[1] or name).lower() if match else ""  # "#2" belongs to the repository named before
+        repository = _GITHUB.get(name)
         link = f": https://github.com/{repository}/issues/{match[2]}" if match and repository else ""
         items.append(f"- {entry}{link}")
     return "\n".join(items)
