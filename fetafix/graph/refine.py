@@ -116,9 +116,9 @@ def _join(
     ours = {known[t] for t in _live(unit.first, target) if t in known}
     if len(set(_live(unit.first, target))) < 2 or not ours:  # x·x joins nothing
         return None
-    theirs = [(u, set(_live(u.first, source))) for u in free]
+    theirs = [(u, reads) for u in free if len(reads := set(_live(u.first, source))) > 1]
     same = [u for u, reads in theirs if reads == ours]
-    near = [u for u, reads in theirs if len(reads) > 1 and reads & ours and u.kind == unit.kind]
+    near = [u for u, reads in theirs if reads & ours and u.kind == unit.kind]
     return next((found[0] for found in (same, near) if len(found) == 1), None)
 
 
