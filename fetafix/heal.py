@@ -3,11 +3,15 @@
 Every fault type looks at the site; the edits it proposes are tried in ONNX Runtime in milliseconds. Where no single
 proposal heals, the best ones are combined (faults that share a segment), a few steps deep. All loops are bounded, and
 so are the nodes that trials compute: a guilty region of a hundred nodes gets fewer trials than one of five.
+
+Which remedy is preferred is known before it is tried (`_preference`); what is tried first is up to the caller (`Rank`).
+Once a remedy heals, only those are still tried that would be preferred to it. So every order finds the same remedy, and
+records the same trials: those that are preferred to the one that is taken. Only the time differs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -16,12 +20,14 @@ from fetafix.edits import Edit, SetPreprocessing
 from fetafix.errors import FetafixError
 from fetafix.faults.base import FaultType, Interface, Site, Suspicion
 from fetafix.graph.segment import Segment
+from fetafix.together import CERTAIN, unions
 
 UNEXPLAINED = "cg-unexplained"
 _PROPOSALS = 12
 _DEPTH = 3
 _BEAM = 3
 _COST_STEP = 1.5
+Rank = Callable[[Site, Suspicion], float]
 _WORK, _FEWEST = 3000, 32  # nodes computed by the trials of one search; trials of single faults in any case
 
 
@@ -52,13 +58,33 @@ class Remedy:
 
 
 @dataclass(frozen=True, slots=True)
+class _Draft:
+    """Edits to be tried. key: the smallest is preferred; no two drafts of a search have the same."""
+
+    steps: tuple[tuple[Suspicion, tuple[Edit, ...]], ...]
+    cost: float
+    key: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was found out about a site: suspicions (most certain first), the chosen remedy, and what else was tried."""
+    """What was found out about a site: suspicions (most certain first), the chosen remedy, and what else was tried.
+
+    Where a remedy heals, `tried` has those that would be preferred to it besides; `others` tries the rest.
+    """
 
     site: Site
     suspicions: tuple[Suspicion, ...]
     remedy: Remedy | None
     tried: tuple[Remedy, ...]
+    _rest: tuple[_Draft, ...] = ()
+
+    def others(self) -> Iterator[Remedy]:
+        """Other remedies that heal, smallest first, each tried when it is asked for."""
+        done = [r for r in self.tried if r.healed and r is not self.remedy]
+        yield from sorted(done, key=lambda r: r.cost)
+        made = (_made(self.site, d) for d in sorted(self._rest, key=lambda d: (d.cost, d.key)))
+        yield from (r for r in made if r.healed)
 
 
 def suspicions(site: Site, catalogue: Iterable[FaultType]) -> list[tuple[FaultType, Suspicion]]:
@@ -71,29 +97,37 @@ def suspicions(site: Site, catalogue: Iterable[FaultType]) -> list[tuple[FaultTy
     return sorted(found, key=lambda pair: -pair[1].confidence)
 
 
-def diagnose(site: Site, catalogue: Sequence[FaultType]) -> Diagnosis:
-    """Look at a site with every fault type and heal it with the smallest edit that does."""
+def diagnose(site: Site, catalogue: Sequence[FaultType], rank: Rank | None = None) -> Diagnosis:
+    """Look at a site with every fault type and heal it with the smallest edit that does.
+
+    rank: what is tried first, the largest; by confidence where it is not given. It changes no result.
+    """
     claims = suspicions(site, catalogue)
     specific = [(f, s) for f, s in claims if f.code != UNEXPLAINED]
-    tried = _singles(site, specific)
+    tried, rest = _singles(site, specific, rank)
     healed = [r for r in tried if r.healed]
+    if isinstance(site, Segment) and all(r.confidence < CERTAIN for r in healed):
+        united = _united(site, specific)
+        tried += united
+        healed = _named(healed, [r for r in united if r.healed])
     if not healed and isinstance(site, Segment):
         combined = _combine(site, catalogue, tried)
         tried += combined
         healed = [r for r in combined if r.healed]
     if not healed:
-        last = _singles(site, [(f, s) for f, s in claims if f.code == UNEXPLAINED])
+        last, rest = _singles(site, [(f, s) for f, s in claims if f.code == UNEXPLAINED], rank)
         tried += last
         healed = [r for r in last if r.healed]
-    remedy = min(healed, key=_preference, default=None) or _partial(tried)
-    return Diagnosis(site, tuple(s for _, s in claims), remedy, tuple(tried))
+    remedy = min(healed, key=lambda r: _preference(r.steps, r.cost), default=None) or _partial(tried)
+    return Diagnosis(site, tuple(s for _, s in claims), remedy, tuple(tried), tuple(rest))
 
 
-def _preference(remedy: Remedy) -> tuple[float, ...]:
+def _preference(steps: Sequence[tuple[Suspicion, tuple[Edit, ...]]], cost: float) -> tuple[float, ...]:
     """What the graphs prove, then the smallest edit; among edits of about one size the most certain fault type."""
-    unexplained = any(s.code == UNEXPLAINED for s, _ in remedy.steps)
-    proved = any(s.certain for s, _ in remedy.steps)
-    return (float(unexplained), -float(proved), round(remedy.cost / _COST_STEP), -remedy.confidence, remedy.cost)
+    unexplained = any(s.code == UNEXPLAINED for s, _ in steps)
+    proved = any(s.certain for s, _ in steps)
+    confidence = min(s.confidence for s, _ in steps)
+    return (float(unexplained), -float(proved), round(cost / _COST_STEP), -confidence, cost)
 
 
 def _partial(tried: Sequence[Remedy]) -> Remedy | None:
@@ -102,15 +136,29 @@ def _partial(tried: Sequence[Remedy]) -> Remedy | None:
     return best if best is not None and best.after <= 0.5 * best.before else None
 
 
-def _singles(site: Site, claims: Sequence[tuple[FaultType, Suspicion]]) -> list[Remedy]:
+def _singles(
+    site: Site, claims: Sequence[tuple[FaultType, Suspicion]], rank: Rank | None
+) -> tuple[list[Remedy], list[_Draft]]:
+    """Remedies of single suspicions that were tried, and the drafts that are preferred to none of them that heals.
+
+    An interface is mended by its own preference, so all of its drafts are tried.
+    """
     trials = (
         (suspicion, tuple(group))
         for fault, suspicion in claims
         for group in islice(_proposals(fault, site, suspicion), _PROPOSALS)
     )
     most = max(_FEWEST, _affordable(site)) if isinstance(site, Segment) else None
-    made = (_try(site, (), suspicion, group) for suspicion, group in islice(trials, most))
-    return [remedy for remedy in made if remedy is not None]
+    drafts = [d for i, (s, group) in enumerate(islice(trials, most)) if (d := _draft(site, ((s, group),), i))]
+    order = drafts if rank is None else sorted(drafts, key=lambda d: -rank(site, d.steps[0][0]))
+    made: dict[tuple[float, ...], Remedy] = {}
+    best: tuple[float, ...] | None = None
+    for draft in order:
+        if best is None or draft.key < best:
+            made[draft.key] = remedy = _made(site, draft)
+            best = draft.key if remedy.healed and isinstance(site, Segment) else best
+    tried = [made[d.key] for d in drafts if d.key in made and (best is None or d.key <= best)]
+    return tried, [d for d in drafts if best is not None and d.key > best]
 
 
 def _affordable(site: Site) -> int:
@@ -125,23 +173,26 @@ def _proposals(fault: FaultType, site: Site, suspicion: Suspicion) -> Iterable[S
         return
 
 
-def _try(
-    site: Site, done: tuple[tuple[Suspicion, tuple[Edit, ...]], ...], suspicion: Suspicion, group: tuple[Edit, ...]
-) -> Remedy | None:
-    if not group:
-        return None
+def _draft(site: Site, steps: tuple[tuple[Suspicion, tuple[Edit, ...]], ...], number: int) -> _Draft | None:
+    """Edits that could be tried; None where there are none, or where they do not fit the graph."""
     graph = site.full if isinstance(site, Segment) else site.target
-    steps = (*done, (suspicion, group))
-    flat = [e for _, g in steps for e in g]
+    if not steps[-1][1]:
+        return None
     try:
-        cost = _edits.cost(graph, flat)
+        cost = _edits.cost(graph, [e for _, group in steps for e in group])
     except FetafixError:
         return None
+    return _Draft(steps, cost, (*_preference(steps, cost), number))
+
+
+def _made(site: Site, draft: _Draft) -> Remedy:
+    """What comes of edits."""
+    flat = [e for _, group in draft.steps for e in group]
     if isinstance(site, Segment):
         after = site.after(flat)
-        return Remedy(steps, site.error, after.error, cost, after.healed(after.error))
+        return Remedy(draft.steps, site.error, after.error, draft.cost, after.healed(after.error))
     error = _interface_trial(site, flat)
-    return Remedy(steps, site.error, error, cost, site.healed(error))
+    return Remedy(draft.steps, site.error, error, draft.cost, site.healed(error))
 
 
 def _interface_trial(site: Interface, group: Sequence[Edit]) -> float:
@@ -157,6 +208,26 @@ def _interface_trial(site: Interface, group: Sequence[Edit]) -> float:
         return float("inf")
 
 
+def _united(site: Segment, claims: Sequence[tuple[FaultType, Suspicion]]) -> list[Remedy]:
+    """Proved claims about different places taken together, without those that are not needed."""
+    for steps in unions(site, claims):
+        draft = _draft(site, steps, 0)
+        remedy = None if draft is None else _made(site, draft)
+        for step in steps if remedy is not None and remedy.healed else ():
+            fewer = _draft(site, tuple(s for s in remedy.steps if s is not step), 0) if remedy is not None else None
+            without = None if fewer is None else _made(site, fewer)
+            remedy = without if without is not None and without.healed else remedy
+        if remedy is not None and (remedy.healed or remedy.after < site.error):
+            return [remedy]
+    return []
+
+
+def _named(singles: list[Remedy], united: list[Remedy]) -> list[Remedy]:
+    """Remedies that heal: where proved faults together cost no more than what merely copies, that says too little."""
+    dear = min((r.cost for r in united), default=float("inf")) - 2 * _COST_STEP
+    return [*(r for r in singles if r.cost < dear or not united), *united]
+
+
 def _combine(site: Segment, catalogue: Sequence[FaultType], singles: Sequence[Remedy]) -> list[Remedy]:
     """Faults that share a segment: take a step that helps, look again, take the next."""
     tried: list[Remedy] = []
@@ -168,9 +239,9 @@ def _combine(site: Segment, catalogue: Sequence[FaultType], singles: Sequence[Re
         grown: list[Remedy] = []
         for remedy, suspicion, group in islice(_further(site, beam, catalogue), left):
             left -= 1
-            further = _try(site, remedy.steps, suspicion, group)
+            further = _draft(site, (*remedy.steps, (suspicion, group)), len(grown))
             if further is not None:
-                grown.append(further)
+                grown.append(_made(site, further))
         tried += grown
         if not grown or any(r.healed for r in grown):
             break

@@ -242,7 +242,7 @@ class Walk:
                 continue  # shapes are paired by their place, which tells little; they show where they are used
             options = self.evidence.layouts(target, source, self.state.values.get(target), self.state.twins)
             if not options:
-                break
+                continue  # of another size: what lies behind may agree in size again
             inner, within = self._laid([Hypothesis(target, source, *o, 0.0, structural=True) for o in options])
             if within is not None:
                 self._record(inner, within, verified=False)
