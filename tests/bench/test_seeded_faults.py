@@ -17,6 +17,7 @@ from fetafix.bench.faults.nursery import Nursery
 from fetafix.bench.faults.rows import Named, Row
 from fetafix.bench.faults.settings import Gates, Settings
 from fetafix.bench.faults.trial import Task
+from fetafix.bench.zoo import MODELS
 from fetafix.edits import apply
 from fetafix.errors import ConfigError, UsageError
 from fetafix.faults import catalogue
@@ -26,7 +27,7 @@ from tests.commands import invoke
 from tests.faults.sites import cnn, feeds_of
 from tests.faults.support import with_shapes
 
-SETTINGS = Settings(models=["LSTM"], codes=["wb-bias"], forms=["plain", "folded"])
+SETTINGS = Settings(models=["LSTM"], codes=["wb-bias"], pairs=[("plain", "folded")])
 ROW = Row(model="m", scale="small", code="wb-bias", category="WB", seed=0, kind="mutant", detected=True, localized=True,
           diagnosed=True, repaired=True, edited=4, beyond=1, seconds=2.0)
 
@@ -37,7 +38,7 @@ def nursery(tmp_path_factory: pytest.TempPathFactory) -> Nursery:
 
 
 def graph() -> Graph:
-    made = cnn()
+    made = ed.prune(cnn())
     return with_shapes(made, feeds_of(made))
 
 
@@ -47,7 +48,7 @@ def op(of: Graph, kind: str) -> Node:
 
 def test_the_shipped_configuration_is_the_whole_catalogue() -> None:
     shipped = settings.load(Path("configs/bench-faults.yaml"))
-    assert shipped.codes == list(catalogue()) and len(shipped.models) == 11
+    assert shipped.codes == list(catalogue()) and set(shipped.models) == set(MODELS)
     assert len(run.Plan(folder=Path(), settings=shipped).tasks) > 755
 
 
@@ -86,6 +87,9 @@ def test_truth_of_a_missing_node_and_of_the_interface() -> None:
     relu = op(before, "Relu")
     gone = truth.between(before, apply(before, [ed.RemoveNode(relu.key)]))
     assert gone.right(op(before, "BatchNormalization").label) and relu.label in gone.layers
+    output = op(before, "Relu")
+    more = truth.between(before, apply(before, [ed.SetOutputs((*before.output_names, output.key))]))
+    assert more.layers == {output.label} and more.interface
     other = truth.between(before, apply(before, [ed.SetInputShape(before.input_names[0], (1, 3, 16, 16))]))
     assert other.interface and other.right(None) and not other.right(relu.label)
 
@@ -170,7 +174,7 @@ def test_measured_once_and_resumed(nursery: Nursery, tmp_path: Path) -> None:
     plan = run.Plan(folder=tmp_path, settings=SETTINGS, limit=2)
     rows = [row for row, _, _ in run.faults(plan)]
     assert [(r.code, r.kind, r.detected) for r in rows] == [
-        ("folded → plain", "control", False), ("plain → folded", "control", False)]
+        ("plain → folded", "control", False), ("folded → plain", "control", False)]
     with pytest.raises(UsageError, match="--resume"):
         next(run.faults(plan))
     again = list(islice(run.faults(plan, resume=True), 2))

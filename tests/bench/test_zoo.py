@@ -46,7 +46,7 @@ def test_answers_are_diverse_and_activations_alive(make: Make, name: str) -> Non
     values = onnxruntime.InferenceSession(model.SerializeToString()).run(None, given)
     scores = values[made.outputs.index(made.scores)]
     labels = np.unique(scores.argmax(made.label_axis), return_counts=True)
-    assert len(labels[0]) >= 5 and labels[1].max() < 0.5 * labels[1].sum()
+    assert made.task == "regression" or (len(labels[0]) >= 5 and labels[1].max() < 0.5 * labels[1].sum())
     for x in values[len(made.outputs):]:
         assert np.isfinite(x).all() and x.std() > 1e-2
         assert np.abs(x - x[:1]).max() > 1e-2 * np.abs(x).max(), "the same for every sample"

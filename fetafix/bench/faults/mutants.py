@@ -44,7 +44,7 @@ class Barren:
 
 def make(nursery: Nursery, code: str, seed: int, folder: Path) -> Mutant | Barren:
     """The first placement that passes the gate, in the forms' pairs in an order that the seed chooses."""
-    fault, pairs = get(code), nursery.pairs
+    fault, pairs = get(code), nursery.settings.pairs_of(code)
     start = zlib.crc32(f"{nursery.name} {code} {seed}".encode()) % len(pairs)
     refused: dict[Form, str] = {}
     for source, target in (*pairs[start:], *pairs[:start]):
@@ -86,6 +86,7 @@ def _gated(nursery: Nursery, fault: FaultType, edits: Sequence[Edit], source: Fo
            ) -> Mutant | Barren:
     gates = nursery.settings.gates
     gate, healthy = gates.of(fault.code), nursery.answers(target)
+    gate = "numeric" if gate == "labels" and nursery.made.task == "regression" else gate
     try:
         write(nursery.path(target), edits, path)
     except FetafixError as problem:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -60,12 +59,6 @@ class Nursery:
             partial.replace(path)
         return path
 
-    @property
-    def pairs(self) -> list[tuple[Form, Form]]:
-        """(source's, target's) forms."""
-        forms = self.settings.forms
-        return [(a, b) for b in forms for a in forms if a != b] or [(forms[0], forms[0])]
-
     def path(self, form: Form) -> Path:
         """The file of a form."""
         return self.made.forms[form]
@@ -110,10 +103,9 @@ class Nursery:
     def limit(self) -> float:
         """How far a repaired model may be off, relative L2: the noise floor times a factor.
 
-        The noise floor is what the network's equivalent forms differ by.
+        The noise floor is what the pairs of the network's equivalent forms differ by.
         """
-        pairs = combinations([self.answers(f) for f in self.settings.forms], 2)
-        floor = max((error(b, a) for a, b in pairs), default=0.0)
+        floor = max(error(self.answers(b), self.answers(a)) for a, b in self.settings.pairs)
         return self.settings.noise * max(floor, _ROUNDING)
 
     def hidden(self, answers: Outputs) -> Outputs:
@@ -121,7 +113,9 @@ class Nursery:
         return {k: v[self.settings.samples:] for k, v in answers.items()}
 
     def differing(self, answers: Outputs | None, expected: Outputs) -> float | None:
-        """The share of labels that differ, ties within the noise left out; None where they cannot be compared."""
+        """The share of labels that differ, ties within the noise left out; None where there are none to compare."""
+        if self.made.task == "regression":
+            return None
         axis, right = self.made.label_axis, expected[self.made.scores]
         value = None if answers is None else answers.get(self.made.scores)
         if value is None or value.shape != right.shape:

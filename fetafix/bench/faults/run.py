@@ -40,7 +40,7 @@ class Plan:
         s = self.settings
         made = []
         for model in s.models:
-            made += [Task(model, name, 0, True) for name in trial.control_names(s.forms)]
+            made += [Task(model, name, 0, True) for name in trial.control_names(s.pairs)]
             made += [Task(model, code, seed) for code in s.codes for seed in s.seeds]
         return made
 

@@ -14,6 +14,10 @@ from fetafix.faults import catalogue, get
 
 _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Size = Annotated[float, msgspec.Meta(gt=0)]
+Pair = tuple[Form, Form]
+PAIRS: tuple[Pair, ...] = (
+    ("plain", "folded"), ("plain", "dynamo"), ("folded", "dynamo"), ("dynamo", "folded"), ("plain", "renamed"),
+)
 
 
 class Gates(Record, frozen=True, kw_only=True):
@@ -35,16 +39,18 @@ class Gates(Record, frozen=True, kw_only=True):
 class Settings(Record, frozen=True, kw_only=True):
     """models: networks of the zoo. codes: fault types, all where it is empty. seeds: each draws a place and values.
 
-    forms: which forms are made; each is target in its turn. samples: how many are given to the repair; `hidden` as many
-    again are kept for the score. noise: how many times the noise floor a repaired model may be off. draws: how many
-    places are tried until one passes its gate. seconds: after which a repair is given up.
+    pairs: (source's, target's) forms; each is a mutant's in its turn. Fault types that `only` names, by code or
+    category, have other pairs, for want of evidence or of a place in the usual ones. samples: how many are given to the
+    repair; `hidden` further ones are kept for the score. noise: how many times the noise floor a repaired model may be
+    off. draws: how many places are tried until one passes its gate. seconds: after which a repair is given up.
     """
 
     models: list[str] = msgspec.field(default_factory=lambda: list(MODELS))
     codes: list[str] = []
     scale: Scale = "small"
     seeds: Annotated[list[int], msgspec.Meta(min_length=1)] = msgspec.field(default_factory=lambda: [0])
-    forms: Annotated[list[Form], msgspec.Meta(min_length=1)] = msgspec.field(default_factory=lambda: list(FORMS))
+    pairs: Annotated[list[Pair], msgspec.Meta(min_length=1)] = msgspec.field(default_factory=lambda: list(PAIRS))
+    only: dict[str, list[Pair]] = {}
     samples: _Count = 32
     hidden: _Count = 16
     zoo_seed: int = 0
@@ -53,12 +59,23 @@ class Settings(Record, frozen=True, kw_only=True):
     seconds: _Size = 600.0
     gates: Gates = Gates()
 
+    def pairs_of(self, code: str) -> list[Pair]:
+        """The pairs of forms for a fault type."""
+        return self.only.get(code) or self.only.get(get(code).category) or self.pairs
+
+    @property
+    def forms(self) -> list[Form]:
+        """All forms that any pair has."""
+        every = [*self.pairs, *(p for pairs in self.only.values() for p in pairs)]
+        return [f for f in FORMS if any(f in pair for pair in every)]
+
     def checked(self) -> Settings:
         """The settings with every code as the catalogue writes it. Raises UsageError that names what is unknown."""
         unknown = [m for m in self.models if m not in MODELS]
         if unknown:
             raise UsageError(f"the zoo has no {unknown[0]!r}; known: {', '.join(MODELS)}")
-        for code in (*self.gates.numeric, *self.gates.interface):
+        categories = {f.category for f in catalogue().values()}
+        for code in (*self.gates.numeric, *self.gates.interface, *(c for c in self.only if c not in categories)):
             get(code)
         codes = [get(c).code for c in self.codes] or list(catalogue())
         return msgspec.structs.replace(self, codes=codes)

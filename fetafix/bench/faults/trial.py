@@ -41,9 +41,10 @@ class Task:
                    **figures)
 
 
-def control_names(forms: Sequence[Form]) -> list[str]:
-    """All negative controls of a network."""
-    return [f"{a} → {b}" for b in forms for a in forms if a != b] + list(controls.REWRITES)
+def control_names(pairs: Sequence[tuple[Form, Form]]) -> list[str]:
+    """All negative controls of a network: the pairs of its forms, both ways round, and the rewrites."""
+    both = dict.fromkeys(ends for a, b in pairs for ends in ((a, b), (b, a)))
+    return [*(f"{a} → {b}" for a, b in both), *controls.REWRITES]
 
 
 def measure(nursery: Nursery, task: Task, folder: Path) -> Row:
@@ -97,7 +98,7 @@ def _scores(nursery: Nursery, mutant: Mutant, out: Path) -> dict[str, Any]:
     expected = nursery.hidden(nursery.answers(mutant.source))
     before = _against(nursery, mutant, mutant.path, mutant.answers, expected)
     after = _against(nursery, mutant, out, nursery.run(out), expected) if out.exists() else before
-    sound = after[1] == 0.0 and after[0] <= nursery.limit
+    sound = not after[1] and after[0] <= nursery.limit
     harmed = out.exists() and ((after[1] or 0.0) > (before[1] or 0.0) or after[0] > before[0] + nursery.limit)
     return {"error": (_finite(before[0]), _finite(after[0])), "labels": (before[1], after[1]), "limit": nursery.limit,
             "repaired": bool(out.exists() and sound), "worse": bool(harmed)}
@@ -112,10 +113,10 @@ def _against(nursery: Nursery, mutant: Mutant, path: Path, answers: Outputs | No
     count = nursery.settings.hidden
     options = api.Options(data=str(nursery.data(hidden=True)), samples=count)
     figures = api.check(nursery.path(mutant.source), path, options).agreement
-    if figures is None or not figures.outputs or figures.top1 is None:
+    if figures is None or not figures.outputs:
         return float("inf"), None
     errors = [float("inf") if o.rel_l2 is None else o.rel_l2 for o in figures.outputs]
-    return max(errors), 1 - figures.top1
+    return max(errors), None if figures.top1 is None else 1 - figures.top1
 
 
 def _reach(nursery: Nursery, mutant: Mutant, out: Path) -> dict[str, int]:
@@ -151,7 +152,7 @@ def _finite(value: float) -> float | None:
 def _control(nursery: Nursery, task: Task, folder: Path) -> Row:
     scale = nursery.settings.scale
     if task.code in controls.REWRITES:
-        target: Form = nursery.settings.forms[task.seed % len(nursery.settings.forms)]
+        target = nursery.settings.pairs[0][1]
         source, path = nursery.path(target), folder / f"{task.model}.control.onnx"
         path.unlink(missing_ok=True)
         changes = controls.edits(task.code, nursery.graph(target))

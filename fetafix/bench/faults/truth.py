@@ -33,6 +33,8 @@ def between(before: Graph, after: Graph) -> Touched:
     """What differs. The interface does where inputs, outputs or what stands next to them do."""
     ours, theirs = ({n.key: n for n in g.nodes} for g in (before, after))
     keys = {k for k in (*ours, *theirs) if not _same(ours.get(k), theirs.get(k), before, after)}
+    keys |= {g.producers[o].key for g in (before, after) for o in {*before.output_names} ^ {*after.output_names}
+             if o in g.producers}
     ends = [{*g.input_names, *g.output_names} for g in (before, after)]
     declared = [{v.name: (v.dtype, v.shape) for v in (*g.inputs, *g.outputs)} for g in (before, after)]
     order = (before.input_names, before.output_names) != (after.input_names, after.output_names)

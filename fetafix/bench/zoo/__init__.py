@@ -23,14 +23,15 @@ from fetafix.errors import UsageError
 __all__ = ["FORMS", "MODELS", "SCALES", "Form", "Made", "Scale", "Task", "make"]
 
 Scale = Literal["small", "full"]
-Form = Literal["plain", "folded", "dynamo"]
-Task = Literal["classification", "segmentation", "detection"]
+Form = Literal["plain", "renamed", "folded", "dynamo", "quantised", "requantised"]
+Task = Literal["classification", "segmentation", "detection", "regression"]
 SCALES: tuple[Scale, ...] = ("small", "full")
-FORMS: tuple[Form, ...] = ("plain", "folded", "dynamo")
+FORMS: tuple[Form, ...] = ("plain", "renamed", "folded", "dynamo", "quantised", "requantised")
 MODELS: Mapping[str, Task] = {
     "digits": "classification", "ResNet20": "classification", "MobileNetV2": "classification",
     "ResNet50": "classification", "InceptionV3": "classification", "ViT": "classification", "BERT": "classification",
     "LSTM": "classification", "GRU": "classification", "U-Net": "segmentation", "SSD": "detection",
+    "AlexNet": "classification", "StyleNet": "regression", "STN": "classification", "GPT": "classification",
 }
 
 
@@ -38,9 +39,10 @@ MODELS: Mapping[str, Task] = {
 class Made:
     """A network's files. forms: "plain" (`model` itself: nothing folded) and equivalent others, healthy all of them.
 
+    Only the quantised forms are another function than the plain one, and the same as each other.
     samples: .npy for one input, .npz with an array an input for several; axis 0 counts the samples.
     scores: the output that labels are read from, along its axis 1 (classes of an image, of a pixel) or its last one
-    (of a box), see `label_axis`.
+    (of a box), see `label_axis`; a regression has no labels.
     """
 
     name: str

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from fetafix.bench.zoo import Form, Made, Scale, Task, classifiers, dense, sequences, transformers
+from fetafix.bench.zoo import Form, Made, Scale, Task, classifiers, dense, rarer, sequences, transformers
 from fetafix.bench.zoo.forms import EXPORTERS
 from fetafix.bench.zoo.networks import Network, tensors
 from fetafix.formats.torch import env as torch_env
@@ -18,6 +18,7 @@ BUILDERS: Mapping[str, Callable[[bool, int], Network]] = {
     "digits": classifiers.digits, "ResNet20": classifiers.resnet20, "MobileNetV2": classifiers.mobilenet_v2,
     "ResNet50": classifiers.resnet50, "InceptionV3": classifiers.inception_v3, "ViT": transformers.vit,
     "BERT": transformers.bert, "LSTM": sequences.lstm, "GRU": sequences.gru, "U-Net": dense.unet, "SSD": dense.ssd,
+    "AlexNet": rarer.alexnet, "StyleNet": rarer.stylenet, "STN": rarer.stn, "GPT": rarer.gpt,
 }
 
 

@@ -1,20 +1,23 @@
 """Forms of one network: what converters write differently although it computes the same.
 
-"plain" keeps every layer as defined; "folded" is as deployed: normalisations folded into convolutions, constants
-folded, another operator set; "dynamo" is the exporter that goes by torch.export. The two latter get arbitrary names,
-and their initializers lie in another order: nothing but content tells which tensor is which.
+"plain" keeps every layer as defined, "renamed" does, too; "folded" is as deployed: normalisations folded into
+convolutions, constants folded, another operator set; "dynamo" is the exporter that goes by torch.export. "quantised" is
+the folded network in 8 bits, and "requantised" the same. All but "plain" and "quantised" get arbitrary names, and their
+initializers lie in another order: nothing but content tells which tensor is which.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from fetafix.bench.zoo import Form
 from fetafix.bench.zoo.networks import Network
@@ -31,6 +34,41 @@ def folded(network: Network, example: tuple[Any, ...], path: Path, seed: int) ->
     rename(path, seed)
 
 
+def renamed(network: Network, example: tuple[Any, ...], path: Path, seed: int) -> None:
+    """Export layer by layer, names forgotten."""
+    _traced(network, example, path, 17, folded=False)
+    rename(path, seed + 2)
+
+
+def quantised(network: Network, example: tuple[Any, ...], path: Path, seed: int) -> None:
+    """ONNX Runtime's static quantisation: QDQ nodes, weights a channel, ranges of the first samples."""
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
+
+    class Reader(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self._left = iter([{k: v[i:i + 8] for k, v in network.samples.items()} for i in range(0, 32, 8)])
+
+        def get_next(self) -> Any:
+            return next(self._left, None)
+
+    floating = path.with_suffix(".float.onnx")
+    _traced(network, example, floating, 17, folded=True)
+    try:
+        with _quiet():
+            quantize_static(str(floating), str(path), Reader(), quant_format=QuantFormat.QDQ, per_channel=True)
+    finally:
+        floating.unlink()
+    model = onnx.load(path)
+    _keep(model.graph, [t for t in model.graph.initializer if t.name in _read(model.graph)])
+    onnx.save(model, path)
+
+
+def requantised(network: Network, example: tuple[Any, ...], path: Path, seed: int) -> None:
+    """The same, names forgotten."""
+    quantised(network, example, path, seed)
+    rename(path, seed + 3)
+
+
 def dynamo(network: Network, example: tuple[Any, ...], path: Path, seed: int) -> None:
     """Export through torch.export."""
     import torch
@@ -44,7 +82,8 @@ def dynamo(network: Network, example: tuple[Any, ...], path: Path, seed: int) ->
 
 
 EXPORTERS: Mapping[Form, Callable[[Network, tuple[Any, ...], Path, int], None]] = {
-    "plain": plain, "folded": folded, "dynamo": dynamo,
+    "plain": plain, "renamed": renamed, "folded": folded, "dynamo": dynamo, "quantised": quantised,
+    "requantised": requantised,
 }
 
 
@@ -64,13 +103,15 @@ def _quiet() -> Iterator[None]:
     """Exporters tell much about networks that are as they are."""
     with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        yield
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(logging.NOTSET)
 
 
 def rename(path: Path, seed: int) -> None:
     """Give nodes and inner tensors arbitrary names, put initializers into another order, forget annotations."""
-    import onnx
-
     model = onnx.load(path)
     graph, rng = model.graph, np.random.default_rng(seed)
     fixed = {v.name for v in (*graph.input, *graph.output)}
@@ -84,12 +125,20 @@ def rename(path: Path, seed: int) -> None:
         _renamed(node, names)
         node.name, node.doc_string = f"n{number}", ""
         del node.metadata_props[:]
-    order = rng.permutation(len(graph.initializer))
-    shuffled = [graph.initializer[i] for i in order]
-    copies = [onnx.TensorProto.FromString(t.SerializeToString()) for t in shuffled]
-    del graph.initializer[:], graph.value_info[:], graph.metadata_props[:], model.metadata_props[:]
-    graph.initializer.extend(copies)
+    _keep(graph, [graph.initializer[i] for i in rng.permutation(len(graph.initializer))])
+    del graph.value_info[:], graph.metadata_props[:], model.metadata_props[:]
     onnx.save(model, path)
+
+
+def _keep(graph: onnx.GraphProto, initializers: Sequence[onnx.TensorProto]) -> None:
+    """These initializers, in this order."""
+    copies = [onnx.TensorProto.FromString(t.SerializeToString()) for t in initializers]
+    del graph.initializer[:]
+    graph.initializer.extend(copies)
+
+
+def _read(graph: onnx.GraphProto) -> set[str]:
+    return {name for node in graph.node for name in node.input} | {v.name for v in graph.output}
 
 
 def _renamed(node: Any, names: Mapping[str, str]) -> None:

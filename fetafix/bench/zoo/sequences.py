@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fetafix.bench.zoo.networks import Network, diversify, tensors
 from fetafix.inputs import natural
+from fetafix.ir import Array
 
 
 class LstmClassifier(nn.Module):
@@ -63,8 +64,7 @@ def gru(small: bool, seed: int) -> Network:
     return _driven(module, module.head, {"input_ids": tokens})
 
 
-def _driven(module: nn.Module, head: nn.Linear, samples: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]]
-            ) -> Network:
+def _driven(module: nn.Module, head: nn.Linear, samples: dict[str, Array]) -> Network:
     """Weights that drive the gates through their range; fresh ones leave them near the middle."""
     module.eval()
     for layer in module.modules():
