@@ -129,12 +129,16 @@ class Judge:
         return found
 
     def _same(self, total: Comparison, opponent: Opponent) -> set[str]:
-        """Outputs whose numbers are within the source's noise, whatever the user tolerates, and differ slightly.
+        """Outputs whose numbers are within the source's noise, and differ slightly.
 
         Where rounding exchanges the rows of a list, noise is as large as the values, and says nothing about answers.
+        What the user tolerates in numbers excuses other answers only where the user asked for the gate `numeric`.
         """
-        own = self._of_noise(total, opponent)
-        return {name for name, e in total.errors.items() if own[name].admits(e) and (e.rel_l2 or 0.0) <= _SLIGHT}
+        own, given = self._of_noise(total, opponent), self.tolerances(total, opponent)
+        same = {n for n, e in total.errors.items() if own[n].admits(e) and (e.rel_l2 or 0.0) <= _SLIGHT}
+        if self.options.gate == "numeric":
+            same |= {n for n, e in total.errors.items() if given[n] != own[n] and given[n].admits(e)}
+        return same
 
     def steps(self, opponent: Opponent) -> dict[str, float]:
         """What one code of an output is worth, for outputs that either model quantises."""

@@ -100,6 +100,8 @@ def test_noise_as_large_as_the_values_says_nothing() -> None:
 def test_a_user_s_tolerance_is_for_numbers_only() -> None:
     found = judged({"mask": MASK}, {"mask": MASK[:, ::-1]}, tolerance={"mask": 1e6})
     assert found.agreement.outputs[0].within and (found.ruling.verdict, found.answers) == (Verdict.DIVERGENT, 0.0)
+    asked = judged({"mask": MASK}, {"mask": MASK[:, ::-1]}, tolerance={"mask": 1e6}, gate="numeric")
+    assert (asked.ruling.verdict, asked.ruling.passed) == (Verdict.EQUIVALENT, True), asked.ruling.reason
 
 
 @pytest.mark.parametrize(("source", "wrong", "n", "settled"), [
