@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from fetafix.inputs.preprocess import parse
 from fetafix.inputs.samples import SampleSet
 from fetafix.inputs.sources import Source, open_source
 from fetafix.inputs.splits import draw_from
+from fetafix.inputs.synthetic import SyntheticSource
 from fetafix.judge.binding import Bindings
 from fetafix.options import Options
 from fetafix.report import ModelInfo, Samples
@@ -68,6 +69,13 @@ def open_data(options: Options) -> Source:
     return open_source(options.data, trust=options.trust, seed=options.seed)
 
 
+def vocabularies(source: ModelInfo, target: ModelInfo, bindings: Bindings) -> dict[str, int]:
+    """Source input → how many ids both models know, as far as their files tell."""
+    theirs = {bindings.input_names.get(k, k): v for k, v in target.details.get("vocabulary", {}).items()}
+    ours = source.details.get("vocabulary", {})
+    return {k: min(v for v in (ours.get(k), theirs.get(k)) if v) for k in (ours | theirs)}
+
+
 def sample(
     data: Source, source: ModelInfo, target: ModelInfo, bindings: Bindings, options: Options
 ) -> Samplings:
@@ -76,6 +84,8 @@ def sample(
     def progress(done: int, total: int) -> None:
         options.progress("reading samples", done, total)
 
+    if isinstance(data, SyntheticSource):
+        data = replace(data, bounds={**vocabularies(source, target, bindings), **data.bounds})
     rounds = draw_from(data, options.samples, options.seed, options.rounds, progress=progress)
     heldout: dict[int, bool] = {}
     for split in rounds:

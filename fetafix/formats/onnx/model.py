@@ -25,6 +25,7 @@ from fetafix.formats.onnx import cast as onnx_cast
 from fetafix.formats.onnx import errors as onnx_errors
 from fetafix.formats.onnx import provider as onnx_provider
 from fetafix.formats.onnx.scan import ExternalTensor, Facts, scan
+from fetafix.formats.onnx.vocabulary import vocabularies
 from fetafix.ir import Array
 from fetafix.report import ModelInfo, TensorInfo
 
@@ -168,6 +169,9 @@ class OnnxModel:
         if self._left_out:
             details["left_out"] = {n: f"{t} is no numeric tensor" for n, t in self._left_out.items()}
         tensors = [_tensor_info(a, facts) for a in self._session.get_inputs()]
+        ids = vocabularies(self._path, [t.name for t in tensors if t.dtype.startswith(("int", "uint"))])
+        if ids:
+            details["vocabulary"] = ids
         outputs = [_tensor_info(a, facts) for a in self._session.get_outputs() if a.name in self._fetch]
         return ModelInfo(path=str(self._path), format=FORMAT, inputs=tensors, outputs=outputs, details=details)
 
