@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def _moved(b: Binding, value: Array, stacked: bool) -> Array:
     return np.ascontiguousarray(b.to_target(value)) if stacked else value
 
 
-def _mapped(value: Array, affine: tuple[Array, Array] | None, dtype: np.dtype[np.generic]) -> Array:
+def _mapped(value: Array, affine: tuple[Array, Array] | None, dtype: np.dtype[Any]) -> Array:
     if affine is not None:
         value = value * affine[0] + affine[1]
     if dtype.kind in "iu" and value.dtype.kind == "f":

@@ -117,4 +117,4 @@ def _largest(a: Array, b: Array) -> Array:
         difference = np.abs(np.asarray(a, np.float64) - np.asarray(b, np.float64)).reshape(len(a), -1)
     same = np.asarray(a == b).reshape(len(a), -1)
     difference = np.where(same, 0.0, np.where(np.isnan(difference), np.inf, difference))
-    return difference.max(1, initial=0.0)
+    return np.asarray(difference.max(1, initial=0.0))
