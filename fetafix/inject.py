@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fetafix.edits import Edit, apply
+from fetafix.edits import Edit, SetPreprocessing, apply
 from fetafix.errors import EditError, FetafixError, OutputError
 from fetafix.faults import FaultType, get
 from fetafix.formats.base import OpenOptions
@@ -51,7 +51,8 @@ def inject(model: str | Path, code: str, seed: int, out: str | Path, options: Op
     out, fault = Path(out), get(code)
     _check(Path(model), out)
     with ModelProcess(model, options) as process, tempfile.TemporaryDirectory(prefix="fetafix-") as folder:
-        feeds = SyntheticSource(seed).feeds(range(1), process.info().inputs).feed(0)
+        info = process.info()
+        feeds = SyntheticSource(seed, info.details.get("vocabulary", {})).feeds(range(1), info.inputs).feed(0)
         lifted = process.lift(Path(folder), feeds)
         evaluator = Evaluator()
         graph = measured(canonical(load_graph(lifted.path), evaluator), feeds, evaluator)
@@ -106,6 +107,12 @@ def _find(
     drawn = 0
     for edits, error in placements(fault, graph, feeds, seed, evaluator):
         drawn += 1
+        if all(isinstance(e, SetPreprocessing) for e in edits):
+            changes = ",".join(f"{k}={v}" for e in edits for k, v in e.changes.items())  # type: ignore[union-attr]
+            raise EditError(
+                f"the fault {fault.code} ({fault.name}) lies in how images are prepared and not in the model: compare "
+                f'with --target-preprocess "PRESET,{changes}"'
+            )
         if counts(error):
             return edits, error
     why = "every place tried leaves its outputs as they were" if drawn else "it has no place for it"

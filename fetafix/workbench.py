@@ -31,12 +31,14 @@ from fetafix.inputs.preprocess import ASSUMED
 from fetafix.inputs.recipe import Preprocess
 from fetafix.inputs.samples import SampleSet
 from fetafix.ir import Array, Graph
+from fetafix.judge.noise import SAFETY
 from fetafix.options import Side
 from fetafix.parallel import ModelProcess
 from fetafix.probing import takes_batches
 from fetafix.session import Session
 
 _SAMPLES = 4
+_CLOSE = 1.5e-5  # relative L2 of outputs that agree: 128 units in the last place of float32
 
 
 class Workbench:
@@ -183,6 +185,7 @@ class Workbench:
             images=images,
             extra_outputs=bound.extra,
             probes=session.probes,
+            tolerance=max(_CLOSE, *(SAFETY * session.noise.floor(s).rel_l2 for s in bound.output_names.values())),
             refeed=self.refeed if images else None,
         )
 

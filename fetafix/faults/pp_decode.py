@@ -40,19 +40,16 @@ _OTHERS: tuple[dict[str, Any], ...] = (
 
 
 def detect(site: Any) -> Iterator[Suspicion]:
-    """Claims recipes that decode otherwise, where that changes some of the samples; each field apart, then all."""
+    """Claims recipes that decode otherwise, where that changes some of the samples."""
     if not isinstance(site, Interface) or site.refeed is None or site.healed(site.error):
         return
-    every = differences(site, DECODING)
-    ways = [{k: v} for k, v in every.items()] + ([every] if len(every) > 1 else [])
-    for changes in ways:
-        changed = _changed(site, changes)
-        if changed:
-            evidence = {**sides(site, changes), "samples_changed": changed,
-                        "samples": len(next(iter(site.target_feeds.values())))}
-            yield Suspicion(CODE, None, None, 0.96, evidence,
-                            f"image files are decoded otherwise: {told(site, changes)}",
-                            Policy(changes, left(site, changes)))
+    changes = differences(site, DECODING)
+    changed = _changed(site, changes) if changes else 0
+    if changed:
+        evidence = {**sides(site, changes), "samples_changed": changed,
+                    "samples": len(next(iter(site.target_feeds.values())))}
+        yield Suspicion(CODE, None, None, 0.96, evidence, f"image files are decoded otherwise: {told(site, changes)}",
+                        Policy(changes, left(site, changes)))
 
 
 def _changed(site: Interface, changes: dict[str, Any]) -> int:

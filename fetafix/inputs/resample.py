@@ -8,7 +8,7 @@ Other coordinates are "asymmetric", x = i · in/out (TensorFlow 1, Caffe), and "
 x = i · (in − 1)/(out − 1) (TensorFlow 1, old torch); nearest then takes the floor and the nearest pixel. With them
 nothing is antialiased.
 "box" averages (without antialias it is nearest); "area" averages when shrinking and is bilinear when enlarging, as
-OpenCV's INTER_AREA. Nearest takes the pixel at floor((i + ½) · in/out), as Pillow and TensorFlow 2. Results are rounded
+OpenCV's INTER_AREA. Bilinear enlarging is the same with antialias and without. Nearest takes the pixel at floor((i + ½) · in/out), as Pillow and TensorFlow 2. Results are rounded
 to uint8.
 """
 
@@ -35,7 +35,8 @@ def resize(
     if interpolation == "area":
         shrinks = height <= image.shape[0] and width <= image.shape[1]
         interpolation, antialias = ("box", True) if shrinks else ("bilinear", False)
-    if antialias and interpolation != "nearest":
+    grows = height >= image.shape[0] and width >= image.shape[1]
+    if (antialias or (interpolation == "bilinear" and grows)) and interpolation != "nearest":
         return _pillow(image, height, width, interpolation)
     return _sampled(image, height, width, interpolation)
 

@@ -48,9 +48,24 @@ def fitted(model: onnx.ModelProto, graph: Graph, edits: Sequence[Edit]) -> tuple
         lifted = isinstance(edit, SetInput) and edit.node in wide
         result.append(edit if lifted else _fit(edit, graph, type_of))
         if isinstance(edit, InsertNode):
-            dtype = type_of(edit.after)
-            known.update(dict.fromkeys(edit.node.outputs, dtype) if dtype is not None else {})
+            known.update(_retyped(edit, graph, type_of))
     return tuple(result)
+
+
+def _retyped(edit: InsertNode, graph: Graph, type_of: TypeOf) -> dict[str, np.dtype[Any]]:
+    """What an inserted node makes, and its readers make of that: a Cast changes the dtype of both."""
+    code = edit.node.attrs.get("to")
+    dtype = type_of(edit.after)
+    if edit.node.op == "Cast" and isinstance(code, int):
+        dtype = np.dtype(helper.tensor_dtype_to_np_dtype(code))
+    if dtype is None:
+        return {}
+    found = dict.fromkeys(edit.node.outputs, dtype)
+    if is_float(dtype):
+        readers = edit.consumers or [(n.key, slot) for n, slot in graph.consumers.get(edit.after, ())]
+        made = (key for key, _ in readers if (old := type_of(key)) is not None and is_float(old))
+        found |= dict.fromkeys(made, dtype)
+    return found
 
 
 def _inferred(model: onnx.ModelProto) -> dict[str, np.dtype[Any]]:
@@ -64,7 +79,10 @@ def _fit(edit: Edit, graph: Graph, type_of: TypeOf) -> Edit:
         node = graph.producers.get(edit.node)
         old = node.input(edit.slot) if node else ""
         first = node.input(0) if node and node.op not in _MIXED else ""
-        return replace(edit, value=_cast(edit.value, type_of(old) if old else type_of(first)))
+        dtype = type_of(old) if old else type_of(first)
+        made = type_of(edit.node)  # by edits before, it may compute in another precision than its old constant has
+        retyped = made == edit.value.dtype and made != dtype and node is not None and node.op not in _MIXED
+        return replace(edit, value=edit.value if retyped else _cast(edit.value, dtype))
     if isinstance(edit, InsertNode):
         return replace(edit, constants=_cast_all(edit.constants, type_of(edit.after)))
     if isinstance(edit, SetOperator):
