@@ -38,16 +38,29 @@ def _compatible(
 ) -> Steps:
     """One proposal a claim, the first that touches no place of those before; of claims not trusted, values alone."""
     steps: list[tuple[Suspicion, tuple[Edit, ...]]] = []
-    taken: set[tuple[str, object]] = set()
+    ways: list[list[Sequence[Edit]]] = []
     for fault, suspicion in claims:
-        for group in _proposals(fault, site, suspicion):
-            places = {p for e in group for p in _places(e)}
+        proposed = _proposals(fault, site, suspicion)
+        for group in proposed:
             usable = (fault, suspicion) in trusted or all(isinstance(e, SetAttribute | SetInput) for e in group)
-            if group and usable and not any(_clash(p, q) for p in places for q in taken):
-                steps.append((suspicion, tuple(group)))
-                taken |= places
+            if group and usable and not any(_clash(p, q) for _, g in steps for p in _places(group) for q in _places(g)):
+                if not _covered(steps, ways, group):
+                    steps.append((suspicion, tuple(group)))
+                    ways.append(proposed)
                 break
     return tuple(steps)
+
+
+def _covered(
+    steps: list[tuple[Suspicion, tuple[Edit, ...]]], ways: Sequence[Sequence[Sequence[Edit]]], group: Sequence[Edit]
+) -> bool:
+    """Whether an earlier claim has a larger repair that does this one's too (a dilation and its pads): it is taken."""
+    for i, (suspicion, own) in enumerate(steps):
+        for larger in ways[i]:
+            if _places(larger) == _places(own) | _places(group):
+                steps[i] = suspicion, tuple(larger)
+                return True
+    return False
 
 
 def _proposals(fault: FaultType, site: Site, suspicion: Suspicion) -> list[Sequence[Edit]]:
@@ -57,17 +70,21 @@ def _proposals(fault: FaultType, site: Site, suspicion: Suspicion) -> list[Seque
         return []
 
 
-def _places(edit: Edit) -> list[tuple[str, object]]:
-    """(node, what of it) that an edit changes; None for the whole node."""
+def _places(edits: Iterable[Edit]) -> set[tuple[str, object]]:
+    """(node, what of it) that edits change; None for the whole node."""
+    return {_place(e) for e in edits}
+
+
+def _place(edit: Edit) -> tuple[str, object]:
     if isinstance(edit, SetInput | Rewire):
-        return [(edit.node, edit.slot)]
+        return edit.node, edit.slot
     if isinstance(edit, SetAttribute):
-        return [(edit.node, edit.attribute)]
+        return edit.node, edit.attribute
     if isinstance(edit, InsertNode):
-        return [(edit.after, "behind")]
+        return edit.after, "behind"
     if isinstance(edit, ReplaceSegment):
-        return [(edit.output, None)]
-    return [(str(getattr(edit, "node", "")), None)]
+        return edit.output, None
+    return str(getattr(edit, "node", "")), None
 
 
 def _clash(a: tuple[str, object], b: tuple[str, object]) -> bool:
