@@ -54,7 +54,8 @@ def detect(site: Any) -> Iterator[Suspicion]:
         if data:
             yield Suspicion(
                 CODE, node.key, None, 0.99, evidence,
-                f"{node.label} draws random numbers: the same input gets another answer at every run", data)
+                f"{node.label} draws random numbers: the same input gets another answer at every run", data,
+                certain=True)
 
 
 def propose(site: Any, suspicion: Suspicion) -> Iterator[Sequence[Edit]]:

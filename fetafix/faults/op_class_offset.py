@@ -10,10 +10,10 @@ short of its first class.
 
 *Repair*
 Roll the rows of the last layer's weights and bias back, remove the node that rolls, gather the classes in the right
-order, or slice the background away.
+order, take the background's row away, or put the source's row back where the target lacks one.
 
 *When not to apply*
-The orders differ by more than a shift (op-class-permutation), or the target lacks a class that the source has.
+The orders differ by more than a shift (op-class-permutation).
 
 *Seen in*
 tensorflow/tpu#521; tensorflow/hub#574
@@ -22,6 +22,7 @@ tensorflow/tpu#521; tensorflow/hub#574
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ from fetafix import edits as ed
 from fetafix.edits import Edit
 from fetafix.errors import FetafixError
 from fetafix.faults.base import FaultType, Suspicion
-from fetafix.graph.classes import gathered, head, moved, shifts
+from fetafix.graph.classes import Counted, another_count, gathered, head, last, moved, shifts
 from fetafix.graph.constants import held
 from fetafix.graph.segment import Segment, relative_error
 from fetafix.ir import Array, Graph
@@ -46,8 +47,19 @@ def _value(segment: Segment) -> Array | None:
         return None
 
 
-def detect(segment: Segment) -> Iterator[Suspicion]:
-    """Rolls and slices the output along the class axis until it is the source's."""
+def detect(site: Any) -> Iterator[Suspicion]:
+    """Counts the classes; rolls and slices the output along their axis until it is the source's."""
+    if isinstance(site, Segment):
+        yield from _shifted(site)
+        return
+    for tensor, ours, theirs, start, found in another_count(site):
+        how = f"{ours - theirs} more, {start} in front" if ours > theirs else f"{theirs - ours} fewer"
+        if found.after < 0.02:
+            yield Suspicion(CODE, tensor, None, 0.98, {"classes": [ours, theirs], "offset": start},
+                            f"the target has {ours} classes, the source {theirs}: {how}", found)
+
+
+def _shifted(segment: Segment) -> Iterator[Suspicion]:
     value, wanted = _value(segment), segment.expected
     if segment.healed(segment.error) or value is None or value.ndim != 2 or wanted.ndim != 2 or wanted.shape[1] < 3:
         return
@@ -66,8 +78,12 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
                 f"the target's classes are the source's, {kind}", order)
 
 
-def propose(segment: Segment, suspicion: Suspicion) -> Iterator[Sequence[Edit]]:
+def propose(site: Any, suspicion: Suspicion) -> Iterator[Sequence[Edit]]:
     """Remove what rolls; put the last layer's rows in order where that gives the source's; else gather the classes."""
+    yield from suspicion.data.ways if isinstance(suspicion.data, Counted) else _orders(site, suspicion)
+
+
+def _orders(segment: Segment, suspicion: Suspicion) -> Iterator[Sequence[Edit]]:
     graph, order, tensor = segment.full, suspicion.data, segment.goal.target
     for node in reversed(segment.target.nodes):
         if node.op in ("Gather", "Slice", "Concat") and node.op not in {n.op for n in segment.source.nodes}:
@@ -80,7 +96,7 @@ def propose(segment: Segment, suspicion: Suspicion) -> Iterator[Sequence[Edit]]:
 
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
-    """Roll the classes by one, in the last layer's rows or by a Gather behind it."""
+    """Roll the classes by one, in the last layer's rows or by a Gather behind it; or put one more in front."""
     ways: list[list[Edit]] = []
     for output in graph.output_names:
         dims, maker = graph.shapes.get(output), graph.producers.get(output)
@@ -90,7 +106,12 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
         ways.append(gathered(graph, output, order))
         rows = moved(graph, output, order)
         ways.extend([rows] if rows else [])
+        layer = last(graph, output)
+        if layer is not None and (layer.bias is not None or rng.random() < 0.5):
+            row = rng.standard_normal((1, layer.weight.shape[1])) * float(np.std(layer.weight))
+            bias = None if layer.bias is None else np.concatenate([layer.bias.mean(keepdims=True), layer.bias])
+            ways.append(layer.holding(np.concatenate([row, layer.weight]), bias))
     return ways[int(rng.integers(len(ways)))] if ways else None
 
 
-FAULT = FaultType(CODE, "Class labels shifted", "OP", detect, propose, inject)
+FAULT = FaultType(CODE, "Class labels shifted", "OP", detect, propose, inject, scope="both")
