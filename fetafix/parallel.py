@@ -141,10 +141,10 @@ class ModelProcess:
         """An ONNX view of the model, written into `folder` unless the model is one. Raises LiftError."""
         return self.start_lift(folder, example).result()
 
-    def start_lift(self, folder: Path, example: Mapping[str, Array]) -> Pending[Lifted]:
-        """Begin to lift."""
+    def start_lift(self, folder: Path, example: Mapping[str, Array], again: bool = False) -> Pending[Lifted]:
+        """Begin to lift; `again`: by another converter than at first, LiftError where there is none."""
         feeds = {k: np.asarray(v, order="C") for k, v in example.items()}
-        return self._ask(Pending("lift", lambda lifted: lifted), folder=Path(folder), example=feeds)
+        return self._ask(Pending("lift", lambda lifted: lifted), folder=Path(folder), example=feeds, again=again)
 
     def tap(self, feeds: Mapping[str, Array], forced: Mapping[str, Array] | None = None) -> Taps:
         """What the model computes layer by layer in its own runtime from one feed.

@@ -5,8 +5,9 @@ The judge stays the native runtime: what a lift says counts only where the lift 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from fetafix.ir import Array, Graph
 from fetafix.judge.noise import SAFETY
 from fetafix.options import Side
 from fetafix.parallel import ModelProcess
+from fetafix.pending import Pending
 from fetafix.probing import takes_batches
 from fetafix.session import Session
 
@@ -64,14 +66,12 @@ class Workbench:
         self._last: tuple[Graph, Alignment] | None = None
 
     def __enter__(self) -> Workbench:
-        for folder in (first := self.folder / "source"), (second := self.folder / "target"):
-            folder.mkdir()
-        ours = self.session.source.start_lift(first, self.source_feeds)
-        theirs = self.session.target.start_lift(second, self.target_feeds)
+        ours = self.session.source.start_lift(self._folder("source"), self.source_feeds)
+        theirs = self.session.target.start_lift(self._folder("target"), self.target_feeds)
         with self._noting("source"):
-            self._open_source(ours.result())
+            self._opened("source", ours, self._open_source)
         with self._noting("target"):
-            self._open_target(theirs.result())
+            self._opened("target", theirs, self._open_target)
         if self.failures:
             raise LiftError(". ".join(dict.fromkeys(map(str, self.failures.values()))))
         self._settle_inputs(self.target_feeds)
@@ -106,6 +106,25 @@ class Workbench:
     def use(self, feeds: Mapping[str, Array]) -> None:
         """Feed the target these values from now on (its preprocessing was changed)."""
         self._settle_inputs(feeds)
+
+    def _folder(self, name: str) -> Path:
+        (made := self.folder / name).mkdir()
+        return made
+
+    def _opened(self, side: Side, lift: Pending[Lifted], use: Callable[[Lifted], None]) -> None:
+        """Look at a side's lift; at one by another converter where the first answers otherwise than the model."""
+        try:
+            use(lift.result())
+        except LiftError as first:
+            process = self.session.source if side == "source" else self.session.target
+            feeds = self.source_feeds if side == "source" else self.target_feeds
+            if process.info().format == "onnx":
+                raise
+            try:
+                lifted = process.start_lift(self._folder(f"{side}-again"), feeds, again=True).result()
+                use(replace(lifted, notes=(*lifted.notes, f"{first}; by another converter it answers as the model")))
+            except LiftError:
+                raise first from None
 
     @contextmanager
     def _noting(self, side: Side) -> Iterator[None]:

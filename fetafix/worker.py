@@ -190,8 +190,13 @@ class Worker:
                 self._backlog.append(message)
         return wanted
 
-    def _do_lift(self, job: int, folder: Path, example: dict[str, Any]) -> Any:
-        return self._model().lift(folder, example)
+    def _do_lift(self, job: int, folder: Path, example: dict[str, Any], again: bool) -> Any:
+        from fetafix.errors import LiftError
+
+        lift = getattr(self._model(), "relift" if again else "lift", None)
+        if lift is None:
+            raise LiftError(f"{self._path}: there is no second converter to ONNX")
+        return lift(folder, example)
 
     def _do_tap(self, job: int, feeds: dict[str, Any], forced: dict[str, Any]) -> Any:
         from fetafix.errors import LiftError

@@ -102,6 +102,7 @@ class Artifact(Protocol):
     It may offer `differently()`, a context manager within which `run` is optimised and threaded otherwise than usual,
     `preferred_batch_bytes`, and `tap(feeds) -> Taps`, for looking inside where the lift does not agree with the model;
     `tap_forced(feeds, forced)` does so with some tensors, by their names in the taps, replaced by other values.
+    `relift(folder, example)` lifts by another converter, for where the first lift answers otherwise than the model.
     """
 
     @property

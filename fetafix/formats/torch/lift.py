@@ -53,8 +53,6 @@ def _tapped(
 def _whole(
     program: Program, args: Sequence[Any], inputs: list[str], outputs: list[str], notes: list[str]
 ) -> onnx.ModelProto:
-    import torch
-
     batched = [n for n, a in zip(inputs, args, strict=True) if a.ndim]
     try:
         model = torch_onnx.export(program.module, args, inputs, outputs, batched)
@@ -64,19 +62,37 @@ def _whole(
         first = _short(error)
         notes.append(f"the TorchScript exporter failed ({first}); the newer one was used")
     try:
-        with torch_onnx.quiet():
-            made = torch.onnx.export(
-                program.module,
-                tuple(args),
-                dynamo=True,
-                optimize=False,
-                verbose=False,
-                input_names=inputs,
-                output_names=outputs,
-            )
-        return made.model_proto  # type: ignore[union-attr]
+        return _newer(program, args, inputs, outputs)
     except Exception as error:  # as above
         raise LiftError(f"no ONNX exporter can export it: {first}; {_short(error)}") from error
+
+
+def relift(program: Program, folder: Path, args: Sequence[Any], example: Mapping[str, Array]) -> Lifted:
+    """Write a view by the exporter that `lift` does not use first, without taps. Raises whatever that raises."""
+    import torch
+
+    inputs = [i.name for i in program.inputs]
+    with torch.no_grad():
+        outputs = program.output_names() if program.graph is not None else list(program.outputs(args))
+        model, taps = _newer(program, args, inputs, outputs), Taps({})
+    return Lifted(onnx_view.save(model, taps, folder, example), _names(model, program, taps))
+
+
+def _newer(program: Program, args: Sequence[Any], inputs: list[str], outputs: list[str]) -> onnx.ModelProto:
+    """By the exporter that goes by torch.export."""
+    import torch
+
+    with torch_onnx.quiet():
+        made = torch.onnx.export(
+            program.module,
+            tuple(args),
+            dynamo=True,
+            optimize=False,
+            verbose=False,
+            input_names=inputs,
+            output_names=outputs,
+        )
+    return made.model_proto  # type: ignore[union-attr]
 
 
 def _short(error: BaseException) -> str:

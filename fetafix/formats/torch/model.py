@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from fetafix.formats.staging import staging
 from fetafix.formats.torch import device as torch_device
 from fetafix.formats.torch import env as torch_env
 from fetafix.formats.torch import repair as torch_repair
-from fetafix.formats.torch.lift import lift
+from fetafix.formats.torch.lift import lift, relift
 from fetafix.formats.torch.program import Program
 from fetafix.formats.torch.recognise import EXPORT, MODULE, SAFETENSORS, STATE_DICT, TORCHSCRIPT, recognise
 from fetafix.ir import Array
@@ -134,8 +134,15 @@ class TorchArtifact:
 
     def lift(self, folder: Path, example: Mapping[str, Array]) -> Lifted:
         """An ONNX view with native tensor names. Raises LiftError where no exporter can make one."""
+        return self._lifted(lift, folder, example)
+
+    def relift(self, folder: Path, example: Mapping[str, Array]) -> Lifted:
+        """An ONNX view by the newer exporter, which has other gaps. Raises LiftError."""
+        return self._lifted(relift, folder, example)
+
+    def _lifted(self, how: Callable[..., Lifted], folder: Path, example: Mapping[str, Array]) -> Lifted:
         try:
-            return lift(self._on_cpu(), Path(folder), self._arguments(example), dict(example))
+            return how(self._on_cpu(), Path(folder), self._arguments(example), dict(example))
         except LiftError:
             raise
         except Exception as error:  # exporters raise anything
