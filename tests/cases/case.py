@@ -47,7 +47,7 @@ CASES: list[Case] = []
 
 
 def case(issue: str, by: str, *codes: str, ending: Ending = "repaired") -> Callable[[Make], Make]:
-    """Make a function that writes a pair into a folder a case; its docstring says what was converted and why it fails."""
+    """Make a function that writes a pair into a folder a case; its docstring says what went wrong and why."""
 
     def add(make: Make) -> Make:
         CASES.append(Case(issue, by, codes, ending, make))
