@@ -70,7 +70,7 @@ def maximum_over_zeros(folder: Path) -> Pair:
     return _exports(folder, layer, wrong)
 
 
-@case("onnx2keras#89", "again (onnx2keras)", "lh-convt-outpad", "lh-attribute")
+@case("onnx2keras#89", "again (onnx2keras)", "lh-convT-outpad", "lh-attribute")
 def transposed_convolution_cropped(folder: Path) -> Pair:
     """output_padding of a transposed convolution written as less cropping at the end alone."""
     return _made(folder, nn.ConvTranspose2d(8, 8, 3, 2, 1, output_padding=1),
