@@ -1,7 +1,8 @@
 """auto_pad says another way of padding than the source's.
 
 *What goes wrong*
-SAME_UPPER and SAME_LOWER are confused (Caffe2's and older tools' SAME meant the other one), or VALID stands for SAME.
+SAME_UPPER and SAME_LOWER are confused (Caffe2's and older tools' SAME meant the other one), SAME stands for symmetric
+pads that only look like it, or VALID for SAME.
 
 *How it shows*
 The target's node has an auto_pad that comes to other pads than the source's, explicit or automatic. Where the odd
@@ -72,21 +73,23 @@ def propose(segment: Segment, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
 
 
 def _wrong(node: Node, graph: Graph) -> list[list[Edit]]:
-    """An automatic SAME on the other side than the pads that the node has, written out or automatic."""
-    values = canonical(node, graph)
+    """An automatic SAME that comes to other pads than the node has, written out or automatic, for the same size."""
+    values, dims, out = canonical(node, graph), shape(graph, node.input(0)), shape(graph, node.key)
     pads = values.get("pads")
-    if not pads or node.op == "ConvTranspose" or max(values["dilations"]) > 1 or values.get("ceil_mode"):
+    if not pads or dims is None or out is None or node.op == "ConvTranspose" or absorbed(node, graph) is not None:
         return []
-    both = {auto: padded_by(node, graph, auto) for auto in _SAME}
-    if pads not in both.values() or len(set(both.values())) < 2 or absorbed(node, graph) is not None:
+    if max(values["dilations"]) > 1 or values.get("ceil_mode"):  # ONNX Runtime takes no automatic padding there
         return []
-    other = next(auto for auto, p in both.items() if p != pads)
+    if any(o != -(-i // s) for i, o, s in zip(dims[2:], out[2:], values["strides"], strict=True)):
+        return []
     drop: list[Edit] = [SetAttribute(node.key, "pads", None)] if "pads" in node.attrs else []
-    return [[*drop, SetAttribute(node.key, "auto_pad", other)]]
+    n = len(pads) // 2  # with the same begin and size all windows are the same: what is more at the end is never read
+    return [[*drop, SetAttribute(node.key, "auto_pad", auto)] for auto in _SAME
+            if (padded_by(node, graph, auto) or pads)[:n] != pads[:n]]
 
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
-    """SAME_LOWER for SAME_UPPER or the other way round, where they differ."""
+    """SAME on another side than the pads, or for symmetric pads, where the size is the same and the pads differ."""
     places = [e for n in graph.nodes if n.op in SPATIAL and not n.domain for e in _wrong(n, graph)]
     return places[int(rng.integers(len(places)))] if places else None
 

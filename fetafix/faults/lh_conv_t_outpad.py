@@ -48,7 +48,8 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
                 yield from _claim(segment, target, source, ours.total, theirs.total, ways)
         elif target.op == source.op == "Slice" and (head := head_of(target, segment.full)) is not None:
             crop = crop_of(head, segment.full)
-            wanted = crop and total_of(source, segment.source, layout(segment, target, source), crop)
+            perm = layout(segment, target, source)
+            wanted = crop and total_of(target, source, segment.source, perm, crop)
             if crop is not None and wanted and wanted != crop.total:
                 ways = [sliced(segment.full, crop, wanted)]
                 yield from _claim(segment, target, source, crop.total, wanted, ways)
@@ -67,7 +68,7 @@ def _claim(
 def _ways(segment: Segment, target: Node, source: Node, ours: Crop, theirs: Crop) -> list[list[Edit]]:
     graph = segment.full
     ways = [sliced(graph, ours, theirs.total), cropped(target, graph, ours, theirs.total)]
-    if theirs.slice is None and ours.slice is None:
+    if not theirs.slices and not ours.slices:
         ways.append(as_written(target, source, segment.source))
     return [w for w in ways if w]
 

@@ -24,12 +24,12 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from fetafix.edits import Edit
+from fetafix.edits import Edit, SetAttribute
 from fetafix.faults.base import FaultType, Suspicion, setting_claim
 from fetafix.graph.attributes import canonical, front_pad, shape, version
 from fetafix.graph.compare import assign
 from fetafix.graph.counterparts import best, sureness
-from fetafix.graph.padding import merged, unmerged
+from fetafix.graph.padding import inserted, merged, unmerged
 from fetafix.graph.segment import Segment
 from fetafix.graph.settings import Setting, settings
 from fetafix.ir import Graph, Node
@@ -84,13 +84,23 @@ def _wrong(node: Node, graph: Graph) -> list[str]:
     return [m for m in modes if not (m == "reflect" and (narrow or version(graph, node) < 2))]
 
 
+def _in_front(node: Node, graph: Graph) -> list[list[Edit]]:
+    """A convolution's own zero padding as a Pad of another mode."""
+    pads, dims = canonical(node, graph).get("pads"), shape(graph, node.input(0))
+    if not pads or not any(pads) or dims is None or front_pad(node, graph) is not None:
+        return []
+    narrow = max(pads) >= min(dims[2:])
+    auto: list[Edit] = [SetAttribute(node.key, "auto_pad", None)] if "auto_pad" in node.attrs else []
+    return [[inserted(graph, node, pads, m), *auto, SetAttribute(node.key, "pads", (0,) * len(pads))]
+            for m in _MODES if m != "constant" and not (m == "reflect" and narrow)]
+
+
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
-    """A Pad fills by another mode."""
-    places = [(n, m) for n in graph.nodes if n.op == "Pad" and not n.domain for m in _wrong(n, graph)]
-    if not places:
-        return None
-    node, mode = places[int(rng.integers(len(places)))]
-    return assign(node, graph, {"mode": mode})
+    """A Pad fills by another mode; without one, a convolution gets a Pad that repeats or reflects."""
+    places = [assign(n, graph, {"mode": m}) for n in graph.nodes if n.op == "Pad" and not n.domain
+              for m in _wrong(n, graph)]
+    places = places or [e for n in graph.nodes if n.op == "Conv" and not n.domain for e in _in_front(n, graph)]
+    return places[int(rng.integers(len(places)))] if places else None
 
 
 FAULT = FaultType(CODE, "Padding filled another way", "LH", detect, propose, inject)

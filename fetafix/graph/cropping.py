@@ -6,7 +6,7 @@ ConvTranspose); a Slice behind takes more away. Only their sums count.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,14 +22,13 @@ _TURNED = ("Transpose", "Add", "Relu", "Identity")
 class Crop:
     """Effective crop, (begin…, end…) over the spatial axes; negative at the end where output_padding adds more.
 
-    own: without the Slice. slice: the Slice behind, where there is one that crops spatial axes by constants; `axes`:
-    which axis of its tensor each spatial axis is there.
+    own: without Slices. slices: those behind that crop spatial axes by constants, each with where the spatial axes are
+    in its tensor.
     """
 
     own: tuple[int, ...]
     total: tuple[int, ...]
-    slice: Node | None = None
-    axes: tuple[int, ...] = ()
+    slices: tuple[tuple[Node, tuple[int, ...]], ...] = ()
 
 
 def crop_of(node: Node, graph: Graph) -> Crop | None:
@@ -40,34 +39,35 @@ def crop_of(node: Node, graph: Graph) -> Crop | None:
         return None
     n = len(more)
     own = (*pads[:n], *(p - m for p, m in zip(pads[n:], more, strict=True)))
-    found = _slice_behind(node, graph, len(out))
-    if found is None:
-        return Crop(own, own)
-    cut, axes = found
-    starts, ends = _bounds(cut, graph)
-    dims = shape(graph, cut.input(0)) or ()
-    total = (*(own[i] + starts.get(a, 0) for i, a in enumerate(axes)),
-             *(own[n + i] + dims[a] - ends.get(a, dims[a]) for i, a in enumerate(axes)))
-    return Crop(own, total, cut, axes)
+    slices, total = tuple(_slices_behind(node, graph, len(out))), list(own)
+    for cut, axes in slices:
+        starts, ends = _bounds(cut, graph)
+        dims = shape(graph, cut.input(0)) or ()
+        for i, a in enumerate(axes):
+            total[i] += starts.get(a, 0)
+            total[n + i] += dims[a] - ends.get(a, dims[a])
+    return Crop(own, tuple(total), slices)
 
 
-def _slice_behind(node: Node, graph: Graph, rank: int) -> tuple[Node, tuple[int, ...]] | None:
-    """The Slice that alone reads a ConvTranspose, perhaps through a bias or Transposes, and its spatial axes."""
+def _slices_behind(node: Node, graph: Graph, rank: int) -> Iterator[tuple[Node, tuple[int, ...]]]:
+    """The Slices that alone read a ConvTranspose, perhaps through a bias or Transposes, and the spatial axes there."""
     axes = tuple(range(2, rank))
     current = node
     while True:
         readers = graph.consumers.get(current.key, ())
         if len(readers) != 1 or current.key in graph.output_names:
-            return None
+            return
         current = readers[0][0]
         if current.op == "Transpose":
             perm = list(canonical(current, graph).get("perm", ()))
             axes = tuple(perm.index(a) for a in axes)
         elif current.op == "Slice":
             starts, _ = _bounds(current, graph)
-            return (current, axes) if starts and set(starts) <= set(axes) else None
+            if not starts or not set(starts) <= set(axes):
+                return
+            yield current, axes
         elif current.op not in _TURNED:
-            return None
+            return
 
 
 def _bounds(cut: Node, graph: Graph) -> tuple[dict[int, int], dict[int, int]]:
@@ -88,46 +88,52 @@ def _within(index: int, size: int) -> int:
 
 
 def sliced(graph: Graph, crop: Crop, total: Sequence[int]) -> list[Edit]:
-    """Edits of the Slice that make the whole crop `total`; [] where there is none, or it cannot."""
-    cut = crop.slice
-    if cut is None:
-        return []
-    starts, ends = _bounds(cut, graph)
-    dims, n = shape(graph, cut.input(0)) or (), len(crop.axes)
+    """Edits of the Slices that make the whole crop `total`; [] where there are none, or they cannot."""
+    n = len(total) // 2
     rest = [t - o for t, o in zip(total, crop.own, strict=True)]
-    if min(rest) < 0 or any(a not in starts and (rest[i] or rest[n + i]) for i, a in enumerate(crop.axes)):
+    held = [i for cut, axes in crop.slices for i, a in enumerate(axes) if a in _bounds(cut, graph)[0]]
+    if not crop.slices or min(rest) < 0 or len(set(held)) < len(held):
         return []
-    wanted = {a: (rest[i], dims[a] - rest[n + i]) for i, a in enumerate(crop.axes)}
-    first, last = (graph.constant(cut, s) for s in (1, 2))
-    if first is None or last is None:
+    if any((rest[i] or rest[n + i]) and i not in held for i in range(n)):
         return []
-    new = [np.array([wanted.get(a, (s, e))[i] for (a, s), e in zip(starts.items(), ends.values(), strict=True)],
-                    old.dtype) for i, old in enumerate((first, last))]
-    return [SetInput(cut.key, slot, value) for slot, value, old in zip((1, 2), new, (first, last), strict=True)
-            if not np.array_equal([_within(int(v), dims[a]) for a, v in zip(starts, old, strict=True)], value)]
+    return [edit for cut, axes in crop.slices for edit in _moved(cut, axes, rest, graph)]
+
+
+def _moved(cut: Node, axes: Sequence[int], rest: Sequence[int], graph: Graph) -> Iterator[Edit]:
+    """Edits that let a Slice take `rest` (begin…, end…) away on those axes that it cuts."""
+    starts, ends = _bounds(cut, graph)
+    dims, n = shape(graph, cut.input(0)) or (), len(axes)
+    wanted = {a: (rest[i], dims[a] - rest[n + i]) for i, a in enumerate(axes)}
+    for which, (slot, now) in enumerate(((1, starts), (2, ends))):
+        old = graph.constant(cut, slot)
+        new = [wanted.get(a, (starts[a], ends[a]))[which] for a in now]
+        if old is not None and new != list(now.values()):
+            yield SetInput(cut.key, slot, np.array(new, old.dtype))
 
 
 def head_of(cut: Node, graph: Graph) -> Node | None:
-    """The ConvTranspose that a Slice crops, through a bias and Transposes; None where it crops something else."""
+    """The ConvTranspose that a Slice crops, through a bias, Transposes and Slices; None for anything else."""
     node = graph.producers.get(cut.input(0))
-    while node is not None and node.op in _TURNED:
+    while node is not None and (node.op in _TURNED or node.op == "Slice"):
         node = next((m for t in node.inputs if (m := graph.producers.get(t)) is not None), None)
-    if node is None or node.op != "ConvTranspose":
-        return None
-    crop = crop_of(node, graph)
-    return node if crop is not None and crop.slice is not None and crop.slice.key == cut.key else None
+    crop = crop_of(node, graph) if node is not None and node.op == "ConvTranspose" else None
+    return node if crop is not None and any(c.key == cut.key for c, _ in crop.slices) else None
 
 
-def total_of(cut: Node, graph: Graph, perm: Sequence[int] | None, crop: Crop) -> tuple[int, ...] | None:
-    """The crop with another graph's Slice behind `own`. perm: target = source.transpose(perm); None: as it is."""
-    dims = shape(graph, cut.input(0))
-    starts, ends = _bounds(cut, graph)
-    if dims is None or not starts:
+def total_of(cut: Node, twin: Node, source: Graph, perm: Sequence[int] | None, crop: Crop) -> tuple[int, ...] | None:
+    """The crop with a source Slice's bounds in place of a target's. perm: target = source.transpose(perm), or None."""
+    dims = shape(source, twin.input(0))
+    starts, ends = _bounds(twin, source)
+    axes = next((axes for c, axes in crop.slices if c.key == cut.key), ())
+    if dims is None or not starts or not axes:
         return None
-    n, at = len(crop.axes), perm or tuple(range(len(dims)))
-    there = [at[a] for a in crop.axes]
-    return (*(crop.own[i] + starts.get(a, 0) for i, a in enumerate(there)),
-            *(crop.own[n + i] + dims[a] - ends.get(a, dims[a]) for i, a in enumerate(there)))
+    n, total = len(axes), list(crop.total)
+    for i, a in enumerate(axes):
+        at = perm[a] if perm else a
+        if at in starts:
+            total[i] = crop.own[i] + starts[at]
+            total[n + i] = crop.own[n + i] + dims[at] - ends[at]
+    return tuple(total)
 
 
 def cropped(node: Node, graph: Graph, crop: Crop, total: Sequence[int]) -> list[Edit]:

@@ -16,6 +16,7 @@ import numpy as np
 
 from fetafix.graph.fold import chains
 from fetafix.graph.hypotheses import Evidence, family
+from fetafix.graph.units import units
 from fetafix.ir import Graph, Node
 
 _AFFINE = "affine"
@@ -23,7 +24,7 @@ _AFFINE = "affine"
 
 @dataclass(frozen=True, eq=False, slots=True)
 class _Unit:
-    """One operator, or a linear layer with the affine nodes behind it. kind: what must be alike."""
+    """One operator, a linear layer with the affine nodes behind it, or a gate x · f(x). kind: what must be alike."""
 
     nodes: tuple[Node, ...]
     kind: str
@@ -45,10 +46,13 @@ class _Unit:
 def _units(graph: Graph) -> list[_Unit]:
     """A region's operators in order, each chain as one, at the place of its first node."""
     by_node = {n.key: c for c in chains(graph) for n in c.nodes}
+    gates = {n.key: u for u in units(graph) if len(u.nodes) > 1 for n in u.nodes}
     found = []
     for node in graph.nodes:
-        chain = by_node.get(node.key)
-        if chain is None:
+        chain, gate = by_node.get(node.key), gates.get(node.key)
+        if gate is not None:
+            found += [_Unit(gate.nodes, family(node.op), False)] if gate.nodes[0] is node else []
+        elif chain is None:
             found.append(_Unit((node,), family(node.op), False))
         elif chain.nodes[0] is node:
             found.append(_Unit(chain.nodes, _AFFINE if chain.head is None else family(node.op), True))

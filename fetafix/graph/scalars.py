@@ -1,7 +1,7 @@
 """Hyper-parameters that an operator has as attributes, and its spelled-out form as single numbers among constants.
 
-A HardSigmoid with α = 1/6 is Mul by 1/6, Add, Clip elsewhere; an LRN's k is an Add. Where the forms differ, names do not
-tell which number is which, but a trial does: put the source's numbers in the place of the target's, one at a time.
+A HardSigmoid with α = 1/6 is Mul by 1/6, Add, Clip elsewhere; an LRN's k is an Add. Where the forms differ, names do
+not tell which number is which, but a trial does: put the source's numbers in the place of the target's, one by one.
 """
 
 from __future__ import annotations
@@ -71,17 +71,18 @@ def _uniform(value: Array | None) -> float | None:
 
 
 def retried(
-    segment: Segment, ops: Collection[str], names: Sequence[str], usual: Iterable[float] = ()
+    segment: Segment, ops: Collection[str], names: Sequence[str], usual: Iterable[float] = (),
+    spelled: Collection[str] = (),
 ) -> Retried | None:
     """The first number of the target that heals the segment with a value of the source's, or a usual one.
 
-    None where neither side has an operator of `ops`, where both hold the same numbers, and where nothing heals.
+    spelled: keys of nodes of the target that are known to spell such an operator out. None where there are none of
+    those and neither side has an operator of `ops`, where both hold the same numbers, and where nothing heals.
     """
     if segment.healed(segment.error) or len(segment.target.nodes) > _MOST_NODES:
         return None
-    if not any(n.op in ops and not n.domain for g in (segment.target, segment.source) for n in g.nodes):
-        return None
-    ours = list(scalars(segment.target, ops, names))
+    as_such = any(n.op in ops and not n.domain for g in (segment.target, segment.source) for n in g.nodes)
+    ours = [s for s in scalars(segment.target, ops, names) if as_such or s.node.key in spelled]
     theirs = [s.value for s in scalars(segment.source, ops, names)]
     values = list(dict.fromkeys([*theirs, *(1 / v for v in theirs if v), *usual]))
     trials = ((s, v) for s in ours for v in values if abs(v - s.value) > _SAME * max(abs(v), abs(s.value)))

@@ -65,8 +65,12 @@ def bottleneck(first: int, second: int) -> Part:
     return part
 
 
-def transposed_conv(sliced: tuple[int, int] | None = None, last: bool = False, **attrs: Any) -> Part:
-    """A transposed convolution of stride 2, cropped by a Slice from `sliced[0]` for `sliced[1]` pixels."""
+def transposed_conv(sliced: tuple[int, int] | None = None, last: bool = False, apart: bool = False, **attrs: Any
+                    ) -> Part:
+    """A transposed convolution of stride 2, cropped by a Slice from `sliced[0]` for `sliced[1]` pixels.
+
+    last: channels last there. apart: a Slice for each axis.
+    """
     def part(b: Builder, x: str) -> str:
         x = b.op("ConvTranspose", x, b.weight(CHANNELS, CHANNELS, 3, 3), b.normal(CHANNELS), kernel_shape=(3, 3),
                  strides=(2, 2), **attrs)
@@ -76,7 +80,8 @@ def transposed_conv(sliced: tuple[int, int] | None = None, last: bool = False, *
         bounds = [np.array([v, v], np.int64) for v in (start, start + size)]
         axes = np.array([1, 2] if last else [2, 3], np.int64)
         x = b.op("Transpose", x, perm=NHWC) if last else x
-        x = b.op("Slice", x, *bounds, axes)
+        for cut in ([slice(0, 1), slice(1, 2)] if apart else [slice(0, 2)]):
+            x = b.op("Slice", x, *(v[cut] for v in bounds), axes[cut])
         return b.op("Transpose", x, perm=NCHW) if last else x
     return part
 

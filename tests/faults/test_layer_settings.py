@@ -16,8 +16,8 @@ AA = {"mode": "linear", "antialias": 1}
 INJECTED: dict[str, dict[str, made.Part]] = {
     "lh-auto-pad": {
         "upper": made.strided(auto_pad="SAME_UPPER"), "explicit": made.strided(pads=(0, 0, 1, 1)),
-        "pool": made.pool(auto_pad="SAME_LOWER"), "even kernel": lambda b, x: made.conv(b, x, kernel=4,
-                                                                                         auto_pad="SAME_UPPER"),
+        "pool": made.pool(auto_pad="SAME_LOWER"), "symmetric": made.strided(pads=(1, 1, 1, 1)),
+        "even kernel": lambda b, x: made.conv(b, x, kernel=4, auto_pad="SAME_UPPER"),
     },
     "lh-stride": {"bottleneck": made.bottleneck(2, 1), "v1.5": made.bottleneck(1, 2),
                   "pool": made.pool(kernel=3, pads=(1, 1, 1, 1))},
@@ -32,7 +32,7 @@ INJECTED: dict[str, dict[str, made.Part]] = {
     "lh-elu-alpha": {"elu": made.elu("operator", 0.7), "celu": made.single("Celu", alpha=2.0),
                      "selu": made.single("Selu")},
     "lh-hardsigmoid": {"alone": made.single("HardSigmoid", alpha=1 / 6), "gate": made.hard_sigmoid("gate")},
-    "lh-lrn": {"five": made.lrn(), "three": made.lrn(size=3, bias=2.0)},
+    "lh-lrn": {"five": made.lrn(), "three": made.lrn(size=3, bias=2.0), "spelled": made.lrn("spelled")},
     "lh-nearest-mode": {
         "fraction": made.resize(1.7, mode="nearest"),
         "double": made.resize(2.0, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
@@ -45,6 +45,7 @@ INJECTED: dict[str, dict[str, made.Part]] = {
         "nearest": made.resize(1.75, mode="nearest"),
     },
     "lh-pad-mode": {
+        "none": lambda b, x: made.conv(b, x, pads=(1, 1, 1, 1)),
         "reflect": made.single("Pad", made.pads(1, 2, 1, 2), mode="reflect"), "edge": made.single(
             "Pad", made.pads(2, 0, 0, 1), mode="edge"), "zeros": made.single("Pad", made.pads(1, 1, 2, 2)),
     },
@@ -108,6 +109,9 @@ FORMS: dict[str, tuple[str, int, made.Part, int, made.Part]] = {
         17, made.transposed_conv(pads=(0, 0, 1, 1))),
     "a crop as a Slice of the wrong rows": (
         "lh-convT-outpad", 17, made.transposed_conv(pads=(0, 0, 1, 1)), 17, made.transposed_conv((1, 20))),
+    "a crop as two Slices of the wrong rows": (
+        "lh-convT-outpad", 17, made.transposed_conv(pads=(1, 1, 1, 1), output_padding=(1, 1)),
+        17, made.transposed_conv((0, 20), apart=True)),
     "an Elu spelled by TensorFlow": (
         "lh-elu-alpha", 17, made.elu("operator", 0.4), 17, made.elu("select", 1.0)),
     "HardSwish in two of another slope": (
@@ -120,6 +124,9 @@ FORMS: dict[str, tuple[str, int, made.Part, int, made.Part]] = {
         "lh-lrn", 17, made.lrn(), 17, made.lrn("spelled", alpha=0.1)),
     "an LRN spelled with another bias": (
         "lh-lrn", 17, made.lrn(), 17, made.lrn("spelled", bias=2.0)),
+    "an LRN spelled on both sides": ("lh-lrn", 17, made.lrn("spelled"), 17, made.lrn("spelled", alpha=0.1)),
+    "an LRN spelled on both sides, another bias": ("lh-lrn", 17, made.lrn("spelled"), 17, made.lrn("spelled", bias=2)),
+    "an LRN spelled on both sides, another size": ("lh-lrn", 17, made.lrn("spelled"), 17, made.lrn("spelled", size=3)),
     "Upsample relabelled as Resize": (
         "vs-upsample", 9, made.upsample(2.0, "linear"), 13,
         lambda b, x: b.op("Resize", x, Z, np.array([1, 1, 2, 2], np.float32), mode="linear")),
@@ -194,6 +201,7 @@ NOTHING: dict[str, tuple[int, int, made.Part, int, made.Part]] = {
     "SAME of odd size at stride 2": (9, 17, made.strided(auto_pad="SAME_UPPER"),
                                      17, made.strided(auto_pad="SAME_LOWER")),
     "SAME written out": (10, 17, made.strided(auto_pad="SAME_UPPER"), 17, made.strided(pads=(0, 0, 1, 1))),
+    "padding that is never read": (10, 17, made.strided(pads=(1, 1, 1, 1)), 17, made.strided(auto_pad="SAME_LOWER")),
     "SAME as a Pad in front": (10, 17, made.strided(auto_pad="SAME_UPPER"), 17, lambda b, x: made.strided()(
         b, b.op("Pad", x, made.pads(0, 0, 1, 1)))),
     "zeros around a pool behind Relu": (10, 17, behind(RELU, made.pool(pads=(1, 1, 1, 1))), 17, behind(

@@ -28,6 +28,11 @@ def _flag(value: Any) -> bool:
     return bool(value)
 
 
+def _coded(*words: str) -> Callable[[Any], int]:
+    """Words as the numbers that ATen operators take: their place in the list, of synonyms separated by "|"."""
+    return lambda value: next(i for i, word in enumerate(words) if value in word.split("|"))
+
+
 Convert = Callable[[Any], Any]
 _Entries = dict[str, tuple[tuple[str, ...], Convert]]
 _CONV: _Entries = {
@@ -48,7 +53,7 @@ _AXIS: _Entries = {"axis": (("dim", "axis"), int)}
 _ALPHA: _Entries = {"alpha": (("negative_slope", "alpha"), float)}
 _TABLE: dict[str, _Entries] = {
     "Conv": _CONV,
-    "ConvTranspose": _CONV,
+    "ConvTranspose": {**_CONV, "output_padding": (("output_padding",), _list)},
     "MaxPool": _POOL,
     "AveragePool": _POOL,
     "BatchNormalization": {"epsilon": (("eps", "epsilon"), float)},
@@ -64,6 +69,11 @@ _TABLE: dict[str, _Entries] = {
     "Gather": _AXIS,
     "Transpose": {"perm": (("perm", "dims"), _list)},
     "Clip": {"min": (("min_val", "min"), float), "max": (("max_val", "max"), float)},
+    "GridSample": {
+        "mode": (("interpolation_mode",), _coded("linear|bilinear", "nearest", "cubic|bicubic")),
+        "padding_mode": (("padding_mode",), _coded("zeros", "border", "reflection")),
+        "align_corners": (("align_corners",), _flag),
+    },
     "LRN": {
         "size": (("size",), int),
         "alpha": (("alpha",), float),

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fetafix.edits import prune
 from fetafix.errors import FetafixError
 from fetafix.formats.attempts import need_examples
 from fetafix.formats.base import Unsupported
@@ -49,8 +50,23 @@ def _for_converter(fragment: Graph, feeds: Mapping[str, Array]) -> Graph:
 
     outputs = tuple(Value(v.name, v.dtype, None) for v in fragment.outputs)
     opset = {k: v for k, v in fragment.opset.items() if k == "" or any(n.domain == k for n in fragment.nodes)}
+    fragment = _with_open_batch(fragment, feeds)
     nodes = tuple(_explicit(n, fragment, feeds) for n in fragment.nodes)
     return replace(fragment, nodes=nodes, inputs=tuple(value(v) for v in fragment.inputs), outputs=outputs, opset=opset)
+
+
+def _with_open_batch(fragment: Graph, feeds: Mapping[str, Array]) -> Graph:
+    """Reshapes to the Shape of another tensor as numbers with an open batch, which tracing would bake in."""
+    nodes, constants = list[Node](), dict(fragment.initializers)
+    for node in fragment.nodes:
+        maker = fragment.producers.get(node.input(1)) if node.op == "Reshape" else None
+        if maker is not None and maker.op == "Shape" and not maker.attrs:
+            like, moved = (v.shape for v in Evaluator().run(fragment, feeds, [maker.input(0), node.input(0)]))
+            if like and moved and like[0] == moved[0]:
+                constants[f"{node.key}_sizes"] = np.array([0, *like[1:]], np.int64)
+                node = replace(node.with_input(1, f"{node.key}_sizes"), attrs={})
+        nodes.append(node)
+    return prune(replace(fragment, nodes=tuple(nodes), initializers=constants))
 
 
 def _explicit(node: Node, fragment: Graph, feeds: Mapping[str, Array]) -> Node:
