@@ -2,7 +2,7 @@
 
 Every line is one object: `time` (UTC, ISO 8601), `event`, and what belongs to it. The first line of a run is `start`
 with the versions in use. Reports carry no times, so two runs with the same seed make the same report, and their
-journals differ in nothing but `time`.
+journals differ in nothing but `time`, and in `ranked` and `counted` where the user's statistics grew in between.
 
 A line is written by a single call under a lock, to a descriptor opened for appending, and is on disk when `write`
 returns: several processes may share a journal, and a run that is killed leaves whole lines only. JSON has no NaN or

@@ -14,12 +14,13 @@ from fetafix.edits import Edit, SetPreprocessing, apply
 from fetafix.errors import FetafixError
 from fetafix.faults.base import FaultType, Interface
 from fetafix.findings import findings
-from fetafix.heal import Remedy, diagnose
+from fetafix.heal import Rank, Remedy, diagnose
 from fetafix.report import Finding
 from fetafix.treat import Progress, Step, Treatment, treat
 from fetafix.workbench import Workbench
 
 _EXPLAINS = 1e-3
+_AT_ONCE = 4  # faults of the interface
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +39,22 @@ class Located:
 
 
 def locate(
-    bench: Workbench, catalogue: Mapping[str, FaultType], bake: bool = False, progress: Progress | None = None
-) -> Located:
-    """Find and heal everything in the lifted graphs. bake: mend preprocessing in the graph, not in configuration."""
+    bench: Workbench, catalogue: Mapping[str, FaultType], bake: bool = False, progress: Progress | None = None,
+    rank: Rank | None = None,
+) -> Located:  # fmt: skip
+    """Find and heal everything in the lifted graphs. bake: mend preprocessing in the graph, not in configuration.
+
+    rank: what is tried first (`heal.diagnose`).
+    """
     faults = list(catalogue.values())
-    step = _interface(bench.interface, faults, bake)
-    target, preprocess = bench.target, {}
-    if step is not None and step.edits:
-        preprocess = {k: v for e in step.edits if isinstance(e, SetPreprocessing) for k, v in e.changes.items()}
-        target = apply(target, step.edits)
-        if preprocess:
-            bench.use(bench.refeed(preprocess))
-    treatment = _undeclared(treat(bench.align, target, faults, progress), bench)
-    steps = (*((step,) if step is not None else ()), *treatment.steps)
+    entrance = _entrance(bench.interface, faults, bake)
+    edits = [e for step in entrance for e in step.edits]
+    preprocess = {k: v for e in edits if isinstance(e, SetPreprocessing) for k, v in e.changes.items()}
+    target = apply(bench.target, edits) if edits else bench.target
+    if preprocess:
+        bench.use(bench.refeed(preprocess))
+    treatment = _undeclared(treat(bench.align, target, faults, progress, rank), bench)
+    steps = (*entrance, *treatment.steps)
     return Located(steps, treatment, preprocess)
 
 
@@ -66,6 +70,23 @@ def _undeclared(treatment: Treatment, bench: Workbench) -> Treatment:
 def _only_halves(remedy: Remedy | None) -> bool:
     return remedy is not None and all(
         s.code == "wb-precision" and s.evidence.get("grid") == "fp16" for s, _ in remedy.steps)
+
+
+def _entrance(site: Interface, catalogue: Sequence[FaultType], bake: bool) -> list[Step]:
+    """What is wrong with the interface, one thing after the other, until both agree or nothing more is proved."""
+    steps: list[Step] = []
+    while len(steps) < _AT_ONCE:
+        step = _interface(site, catalogue, bake)
+        if step is None or not step.edits:
+            break
+        steps.append(step)
+        if step.remedy is None or step.remedy.healed:
+            break
+        try:
+            site = site.after(step.edits)
+        except FetafixError:
+            break
+    return steps
 
 
 def _interface(site: Interface, catalogue: Sequence[FaultType], bake: bool) -> Step | None:
@@ -86,8 +107,12 @@ def _configures(edits: Sequence[Edit]) -> bool:
 
 
 def _partial(tried: Sequence[Remedy]) -> Remedy | None:
-    """Where other faults keep the outputs apart: the smallest remedy of a mistake that the first layer proves."""
-    proved = [r for r in tried if _after(r) <= _EXPLAINS and r.after < float("inf")]
+    """Where other faults keep the outputs apart: the smallest remedy of a mistake that the first layer proves.
+
+    One that leaves a thousandth of the difference needs no other proof.
+    """
+    usable = [r for r in tried if r.after < float("inf")]
+    proved = [r for r in usable if _after(r) <= _EXPLAINS or r.after <= _EXPLAINS * min(r.before, 1.0)]
     return min(proved, key=lambda r: (r.cost, -r.confidence), default=None)
 
 

@@ -14,13 +14,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fetafix import evidence, explained, offer, planning, preparation, repair, tapped, unmask
+from fetafix import evidence, explained, offer, planning, preparation, ranking, repair, tapped, unmask
 from fetafix.api import report_on
 from fetafix.edit_data import ArrayStore
 from fetafix.errors import LiftError
 from fetafix.faults import catalogue
 from fetafix.findings import rejected
 from fetafix.formats import sha256
+from fetafix.heal import Rank
 from fetafix.journal import Journal
 from fetafix.judging import Judgement
 from fetafix.localize import Located, locate
@@ -45,7 +46,7 @@ def localized(session: Session, reproductions: str | Path | None = None) -> Repo
         bench = _lifted(session, stack)
         if bench.failures:
             return _tapped(report, session, bench)
-        located = _located(session, bench, False, _agree(judgement))
+        located = _located(session, bench, False, _agree(judgement), ranking.between(session))
         if report.verdict is Verdict.EQUIVALENT and session.annexes:  # only inputs that hang on ties differ
             if not located.steps:
                 return report
@@ -94,6 +95,7 @@ class Operation:
         self.agree = agree  # whether the samples do
         self.session, self.bench, self.wanted, self.journal = session, bench, wanted, journal
         self.out = Path(wanted.output) if wanted.output else default_output(session.paths[1])
+        self.ranking = ranking.between(session)
         self.surgeon = stack.enter_context(Surgeon(session, bench.target_lift.path, bench.folder, journal))
 
     def run(self, report: Report) -> Report:
@@ -117,14 +119,15 @@ class Operation:
         if trial.copy is None:
             self.journal.write("nothing kept", reason=_nothing(located))
             return _as(report, reason=f"{report.reason.rstrip('.')}. {_nothing(located)}")
-        return self._prove(report, trial)
+        return self._prove(report, trial, located)
 
     def _propose(self) -> tuple[Located | None, list[Group], list[Finding], list[str]]:
         """What to apply: the plan's approved entries, or what localization finds; with findings and notes."""
         if self.wanted.plan:
             return None, planning.groups(self.session, self.wanted, self.journal), [], []
         store = ArrayStore()
-        located = _located(self.session, self.bench, self.wanted.bake, self.agree)
+        ranking.note(self.journal, self.ranking)
+        located = _located(self.session, self.bench, self.wanted.bake, self.agree, self.ranking)
         groups = repair.groups_of(located, self.bench, catalogue(), store)
         found = located.findings(self.bench, catalogue())
         _log_located(self.journal, located, found)
@@ -143,7 +146,7 @@ class Operation:
             lifted = self.bench.target_lift.path
             return offer.offer(self.session, lifted, trial, self.out, self.wanted.apply, self.journal)
 
-    def _prove(self, report: Report, trial: Trial) -> Report:
+    def _prove(self, report: Report, trial: Trial, located: Located | None) -> Report:
         """Judge the kept copy on the held-out samples, and write it where that is wanted and it is no step back."""
         assert trial.copy is not None
         first = self.session.judge("heldout")
@@ -152,6 +155,7 @@ class Operation:
         self.journal.write("proof", which="heldout", before=first.agreement, after=proof.agreement)
         if not repair.better(proof, first) and self.session.samplings.heldout:
             return self._rolled_back(_as(report, agreement=first.agreement))
+        ranking.teach(self.journal, self.ranking, located.steps if located else (), trial.kept)
         verdict, reason = _ending(proof, trial, self.wanted, report.quantisation)
         left = evidence.still_hidden(self.session, proof, trial.copy.process) if trial.copy.preprocess is None else ""
         if left:
@@ -254,14 +258,14 @@ def _agree(judgement: Judgement) -> bool:
     return judgement.ruling.verdict is Verdict.EQUIVALENT
 
 
-def _located(session: Session, bench: Workbench, bake: bool, agree: bool) -> Located:
+def _located(session: Session, bench: Workbench, bake: bool, agree: bool, rank: Rank) -> Located:
     """agree: whether the samples do."""
 
     def progress(text: str) -> None:
         session.options.progress(text, 0, None)
 
     with session.timed("localize"):
-        located = locate(bench, catalogue(), bake, progress)
+        located = locate(bench, catalogue(), bake, progress, rank)
         return unmask.further(bench, located, list(catalogue().values()), agree, progress)
 
 

@@ -9,9 +9,10 @@ asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Self
 
@@ -43,7 +44,7 @@ class Group:
 
     entry: Entry
     edits: tuple[Edit, ...]
-    alternatives: tuple[tuple[Edit, ...], ...] = ()
+    alternatives: Iterable[tuple[Edit, ...]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,13 +87,20 @@ def groups_of(located: Located, bench: Workbench, catalogue: Mapping[str, FaultT
     if located.treatment.unrelated:
         return []
     made = proposals(located.steps, catalogue, *bench.names, store)
-    return [Group(entry, step.edits, _alternatives(step)) for entry, step in made]
+    return [Group(entry, step.edits, _Alternatives(step)) for entry, step in made]
 
 
-def _alternatives(step: Step) -> tuple[tuple[Edit, ...], ...]:
-    """Other remedies that heal the same segment, smallest first: for formats that cannot express the chosen one."""
-    healed = [r for r in step.diagnosis.tried if r.healed and r is not step.remedy]
-    return tuple(r.edits for r in sorted(healed, key=lambda r: r.cost)[:_ALTERNATIVES])
+@dataclass(frozen=True, slots=True)
+class _Alternatives:
+    """Other remedies that heal the same site, smallest first: for formats that cannot express the chosen one.
+
+    They are tried only where somebody asks.
+    """
+
+    step: Step
+
+    def __iter__(self) -> Iterator[tuple[Edit, ...]]:
+        return (r.edits for r in islice(self.step.diagnosis.others(), _ALTERNATIVES))
 
 
 class Surgeon:
@@ -177,7 +185,8 @@ class Surgeon:
             return None
         figures = judgement.agreement
         self._journal.write(
-            "trial", entries=ids, verdict=str(judgement.ruling.verdict), top1=figures.top1, max_abs=figures.max_abs
+            "trial", entries=ids, verdict=str(judgement.ruling.verdict), top1=figures.top1, max_abs=figures.max_abs,
+            answers=judgement.answers, likeness=judgement.likeness,
         )
         return copy, judgement
 

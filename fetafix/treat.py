@@ -17,7 +17,7 @@ from fetafix.graph.align import Alignment, Rounded
 from fetafix.graph.hypotheses import WEIGHTED
 from fetafix.graph.kinship import unrelated
 from fetafix.graph.segment import Segment
-from fetafix.heal import UNEXPLAINED, Diagnosis, Remedy, diagnose
+from fetafix.heal import UNEXPLAINED, Diagnosis, Rank, Remedy, diagnose
 from fetafix.ir import Graph
 
 _ROUNDS = 6
@@ -58,9 +58,13 @@ class Treatment:
 
 
 def treat(
-    align: Callable[[Graph], Alignment], target: Graph, catalogue: Sequence[FaultType], progress: Progress | None = None
-) -> Treatment:
-    """Heal every guilty segment of a canonical target graph. `align` aligns a version of it with the source."""
+    align: Callable[[Graph], Alignment], target: Graph, catalogue: Sequence[FaultType],
+    progress: Progress | None = None, rank: Rank | None = None,
+) -> Treatment:  # fmt: skip
+    """Heal every guilty segment of a canonical target graph. `align` aligns a version of it with the source.
+
+    rank: what is tried first at a segment (`heal.diagnose`).
+    """
     steps: list[Step] = []
     first: tuple[Rounded, ...] = ()
     hopeless: dict[tuple[object, ...], Segment] = {}
@@ -75,7 +79,7 @@ def treat(
             return Treatment((), target, tuple(remaining), _UNRELATED, True, first, last)
         if not remaining:
             return Treatment(_proved(steps), target, (), "every segment agrees with the source", False, first, last)
-        made = _round([s for s in remaining if _identity(s) not in hopeless], target, catalogue, number)
+        made = _round([s for s in remaining if _identity(s) not in hopeless], target, catalogue, number, rank)
         sites = [s.diagnosis.site for s in made[0] if s.remedy is None]
         hopeless.update({_identity(s): s for s in sites if isinstance(s, Segment)})
         steps += made[0]
@@ -98,7 +102,7 @@ def _proved(steps: Sequence[Step]) -> tuple[Step, ...]:
 
 
 def _round(
-    segments: Sequence[Segment], target: Graph, catalogue: Sequence[FaultType], number: int
+    segments: Sequence[Segment], target: Graph, catalogue: Sequence[FaultType], number: int, rank: Rank | None
 ) -> tuple[list[Step], Graph]:
     """Diagnose each segment in the graph as the segments before it left it."""
     steps: list[Step] = []
@@ -106,7 +110,7 @@ def _round(
         now = segment.on(_with_shapes(target, segment.full))
         if now.healed(now.error):
             continue  # an edit for another segment healed this one too: both read the same faulty tensor
-        diagnosis = diagnose(now, catalogue)
+        diagnosis = diagnose(now, catalogue, rank)
         edits = diagnosis.remedy.edits if diagnosis.remedy else ()
         try:
             target = apply(target, edits)

@@ -18,6 +18,9 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell that runs the t
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the commands that tests interrupt would inherit it
 
 
+os.environ["FETAFIX_NO_STATISTICS"] = "1"  # tests neither read nor feed the statistics of whoever runs them
+
+
 @pytest.fixture(scope="session")
 def tfzoo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder of models that a module of tests/tfzoo makes, in a process of its own, once for all test processes."""

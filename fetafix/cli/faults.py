@@ -10,9 +10,21 @@ import click
 @click.command()
 @click.argument("code", required=False)
 @click.option("--json", "json_path", metavar="FILE", help="Write JSON to FILE; - for stdout.")
+@click.option("--stats", is_flag=True, help="How often each was suspected, and was the fault; what odds that gives.")
+@click.option("--learn", multiple=True, type=click.Path(), metavar="JOURNAL",
+              help="Add what this journal counted to your statistics (repeatable); for journals from elsewhere.")
 @click.option("--markdown", "page_path", metavar="FILE", help="Write the catalogue as a page to FILE; - for stdout.")
-def faults(code: str | None, json_path: str | None, page_path: str | None) -> None:
-    """List the catalogue of conversion faults, or show the entry CODE in full."""
+def faults(
+    code: str | None, json_path: str | None, page_path: str | None, stats: bool, learn: tuple[str, ...]
+) -> None:
+    """List the catalogue of conversion faults, or show the entry CODE in full.
+
+    Repairs that keep a journal count which fault types were suspected and which one it was, in
+    $XDG_STATE_HOME/fetafix/odds.json: what is likely is tried first. FETAFIX_NO_STATISTICS=1 switches that off.
+    """
+    if stats or learn:
+        _statistics(code, json_path, learn)
+        return
     from fetafix.faults import catalogue
     from fetafix.render.catalogue import entry, full, listing, page
 
@@ -26,6 +38,22 @@ def faults(code: str | None, json_path: str | None, page_path: str | None) -> No
         _put(page_path, page(entries))
     if json_path is page_path is None:
         click.echo(full(entries[0]) if code else listing(entries))
+
+
+def _statistics(code: str | None, json_path: str | None, journals: tuple[str, ...]) -> None:
+    from fetafix import odds
+    from fetafix.render.odds import figures, table
+
+    if journals:
+        runs, counts = odds.learn(journals)
+        click.echo(f"{counts} counts of {runs} repairs added to {odds.place()}", err=True)
+    found = figures(odds.known(), code)
+    if json_path is not None:
+        import msgspec
+
+        _put(json_path, msgspec.json.format(msgspec.json.encode(found), indent=2).decode() + "\n")
+    else:
+        click.echo(table(found), nl=False)
 
 
 def _put(path: str, text: str) -> None:
