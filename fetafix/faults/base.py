@@ -8,14 +8,14 @@ candidate edits, best first; nothing is changed or printed. The repair engine me
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from fetafix.edits import Edit, SetPreprocessing, apply
+from fetafix.edits import Edit, SetOutputs, SetPreprocessing, apply
 from fetafix.errors import FetafixError
 from fetafix.graph.pixels import reprocessed
 from fetafix.graph.segment import Segment, layout_blind_error
@@ -104,6 +104,20 @@ class Interface:
             return float("inf")
         bound = [(values.get(t), self.expected.get(s)) for t, s in self.outputs.items()]
         return max((layout_blind_error(v, e) for v, e in bound if e is not None), default=float("inf"))
+
+    def after(self, edits: Sequence[Edit]) -> Interface:
+        """Both models once edits of the target and of its preprocessing are made. Raises EditError, InputDataError."""
+        changes = {k: v for e in edits if isinstance(e, SetPreprocessing) for k, v in e.changes.items()}
+        target, again, outputs = apply(self.target, edits), self.refeed, self.outputs
+        for edit in edits:
+            if isinstance(edit, SetOutputs):
+                outputs = dict(zip(edit.outputs, self.source.output_names, strict=False))
+        return replace(
+            self, target=target, outputs=outputs, target_feeds=self.refed(edits) if again is None else again(changes),
+            extra_outputs=tuple(o for o in target.output_names if o not in outputs),
+            preprocess=(self.preprocess[0], {**(self.preprocess[1] or {}), **changes}) if changes else self.preprocess,
+            refeed=None if again is None else lambda more: again({**changes, **more}),
+        )  # fmt: skip
 
     def refed(self, edits: Sequence[Edit]) -> Mapping[str, Array]:
         """What the target's inputs would get after edits of its preprocessing: colour order, range, mean, std."""

@@ -22,35 +22,34 @@ onnx2tflite#98
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from fetafix import edits as ed
 from fetafix.edits import Edit
 from fetafix.faults.base import FaultType, Interface, Suspicion
-from fetafix.graph.constants import NCHW, NHWC, concrete
-from fetafix.graph.inputlayout import changes, leading, perm_of, rearranged
+from fetafix.graph.constants import NCHW, concrete
+from fetafix.graph.inputfix import first_layer
+from fetafix.graph.inputlayout import indices, leading, rearranged, straightened
 from fetafix.graph.naming import like, tensor_like
-from fetafix.ir import Array, Graph, Node
+from fetafix.ir import Graph, Node
 
 CODE = "id-layout"
 
 
-def _indices(site: Interface, name: str) -> tuple[Array, Array] | None:
-    """Index arrays for a target input: in the target's layout, and behind the source's leading nodes."""
-    source = site.source_feeds[site.inputs[name]]
-    perm = perm_of(source, site.target_feeds[name])
-    if perm is None or source.ndim < 3:
-        return None
-    numbers = np.arange(source.size, dtype=np.int64).reshape(source.shape)
-    arrived = rearranged(site.source, site.inputs[name], numbers)
-    return None if arrived is None else (numbers.transpose(perm), arrived)
+@dataclass(frozen=True)
+class Moved:
+    """The input whose values arrive elsewhere; after: the first layer's error once they do not."""
+
+    input: str
+    after: float
 
 
 def detect(site: Interface) -> Iterator[Suspicion]:
     """Compares the order in which values arrive behind the leading nodes of both models."""
     for name in site.inputs:
-        found = _indices(site, name)
+        found = indices(site, name)
         chain = leading(site.target, name)
         if found is None or not chain or site.healed(site.error):
             continue
@@ -66,29 +65,13 @@ def detect(site: Interface) -> Iterator[Suspicion]:
             CODE, chain[-1].key, None, 0.97, {"input": name, "values_out_of_place": round(moved, 4),
                                               "nodes": " → ".join(n.op for n in chain)},
             f"{'+'.join(n.op for n in chain)} at input {name!r} moves {moved:.0%} of the values to another place",
-            name,
+            Moved(name, min((first_layer(site, name, e) for e in straightened(site, name)[:3]), default=float("inf"))),
         )
 
 
 def propose(site: Interface, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
     """All changes of the leading nodes after which the values arrive as in the source, the smallest first."""
-    name: str = suspicion.data
-    found = _indices(site, name)
-    if found is None:
-        return []
-    given, wanted = found
-    good: list[list[Edit]] = []
-    for candidate in changes(site.target, name):
-        for perm in ((0, 1, 2, 3), NHWC, NCHW)[:3 if given.ndim == 4 else 1]:
-            declared = given if given.ndim != 4 else given.transpose(perm)
-            arrived = rearranged(site.target, name, declared, candidate)
-            if arrived is not None and np.array_equal(arrived, wanted):
-                old = next(v.shape for v in site.target.inputs if v.name == name)
-                moved = old is not None and declared.shape != given.shape
-                shape = tuple(old[p] for p in perm) if moved and old is not None else None
-                good.append([*candidate, *([ed.SetInputShape(name, shape)] if shape else [])])
-                break
-    return sorted(good, key=lambda e: (any(isinstance(x, ed.SetInputShape) for x in e), ed.cost(site.target, e)))
+    return straightened(site, suspicion.data.input)
 
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:

@@ -14,13 +14,13 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from fetafix.edits import Edit, SetPreprocessing
+from fetafix.edits import Edit, SetPreprocessing, apply
 from fetafix.errors import FetafixError
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.inputmap import InputMap, Probe, frontier, infer
 from fetafix.graph.inputnodes import baked, repairs
 from fetafix.graph.pixels import affine_of, config_for
-from fetafix.graph.segment import Segment
+from fetafix.graph.segment import Segment, layout_blind_error
 from fetafix.ir import Array, Graph
 
 _PIXELS = 4 * 128 * 128
@@ -59,6 +59,21 @@ def maps(site: Any) -> list[InputMap]:
         found = (_inferred(pair) for pair in _pairs(site))
         _known[site] = [m for m in found if m is not None]
     return _known[site]
+
+
+def first_layer(site: Models, name: str, edits: Sequence[Edit]) -> float:
+    """Relative L2 error of the target's first linear response at an input after edits; inf where it cannot be told."""
+    try:
+        target = apply(site.target, edits)
+        ours, theirs = frontier(target, name), frontier(site.source, site.inputs[name])
+        if ours is None or theirs is None:
+            return float("inf")
+        evaluator = Evaluator()
+        (value,) = evaluator.run(target.between([name], [ours]), {name: site.target_feeds[name]}, [ours])
+        (wanted,) = evaluator.run(site.source, site.source_feeds, [theirs])
+    except FetafixError:
+        return float("inf")
+    return layout_blind_error(value, wanted)
 
 
 def _pairs(site: Any) -> Iterator[_Pair]:

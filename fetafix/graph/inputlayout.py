@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import combinations, permutations
+from typing import Any
 
 import numpy as np
 
@@ -87,3 +88,34 @@ def resized(ours: tuple[Dim, ...], theirs: tuple[Dim, ...]) -> tuple[tuple[int, 
         if images and any(ours[i] != wanted[i] for i in extents):
             return perm, (ours[0], *wanted[1:])
     return None
+
+
+def indices(site: Any, name: str) -> tuple[Array, Array] | None:
+    """Index arrays for a target input: in the target's layout, and behind the source's leading nodes."""
+    source = site.source_feeds[site.inputs[name]]
+    perm = perm_of(source, site.target_feeds[name])
+    if perm is None or source.ndim < 3:
+        return None
+    numbers = np.arange(source.size, dtype=np.int64).reshape(source.shape)
+    arrived = rearranged(site.source, site.inputs[name], numbers)
+    return None if arrived is None else (numbers.transpose(perm), arrived)
+
+
+def straightened(site: Any, name: str) -> list[list[Edit]]:
+    """All changes of the leading nodes after which an input's values arrive as in the source, the smallest first."""
+    found = indices(site, name)
+    if found is None:
+        return []
+    given, wanted = found
+    good: list[list[Edit]] = []
+    for candidate in changes(site.target, name):
+        for perm in ((0, 1, 2, 3), NHWC, NCHW)[:3 if given.ndim == 4 else 1]:
+            declared = given if given.ndim != 4 else given.transpose(perm)
+            arrived = rearranged(site.target, name, declared, candidate)
+            if arrived is not None and np.array_equal(arrived, wanted):
+                old = next(v.shape for v in site.target.inputs if v.name == name)
+                moved = old is not None and declared.shape != given.shape
+                shape = tuple(old[p] for p in perm) if moved and old is not None else None
+                good.append([*candidate, *([ed.SetInputShape(name, shape)] if shape else [])])
+                break
+    return sorted(good, key=lambda e: (any(isinstance(x, ed.SetInputShape) for x in e), ed.cost(site.target, e)))
