@@ -96,6 +96,8 @@ def _gated(nursery: Nursery, fault: FaultType, edits: Sequence[Edit], source: Fo
     if gate != "interface" and (answers is None or any(answers[k].shape != v.shape for k, v in healthy.items()
                                                        if k in answers)):
         return Barren("the mutant does not run, or changes shapes")
+    if answers is None and not nursery.runs(path):
+        return Barren("the mutant does not run at all")
     if off <= gates.error and not (gate == "interface" and answers is not None and answers.keys() != healthy.keys()):
         return Barren("no output is off by more than the gate")
     if gate == "labels" and not nursery.differing(answers, healthy):

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,11 @@ class Nursery:
     evaluator: Evaluator = field(default_factory=Evaluator)
     _graphs: dict[Form, Graph] = field(default_factory=dict)
     _answers: dict[Form, Outputs] = field(default_factory=dict)
+
+    def prepare(self) -> None:
+        """Make all files, which takes longest."""
+        for hidden in (False, True):
+            self.data(hidden)
 
     @cached_property
     def made(self) -> Made:
@@ -88,16 +94,23 @@ class Nursery:
 
     def run(self, path: Path) -> Outputs | None:
         """A model's answers to all samples, by output; None where it does not take them, or fails."""
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level, options.intra_op_num_threads = 4, 1
         try:
-            session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            session = _session(path)
             names = [o.name for o in session.get_outputs()]
             return dict(zip(names, map(np.asarray, session.run(names, self.samples)), strict=True))
         except Exception:  # onnxruntime raises a class of its own per status code, all directly below Exception
             return None
+
+    def runs(self, path: Path) -> bool:
+        """Whether a model answers a single sample in the shape that it declares itself."""
+        try:
+            session = _session(path)
+            given = {i.name: self.samples.get(i.name) for i in session.get_inputs()}
+            feeds = {i.name: np.zeros(_declared(i.shape, given[i.name]), _dtype(i.type)) for i in session.get_inputs()}
+            session.run(None, feeds)
+        except Exception:  # as above
+            return False
+        return True
 
     @cached_property
     def limit(self) -> float:
@@ -124,6 +137,26 @@ class Nursery:
         first, second = (np.take(ordered, [i], axis=axis).squeeze(axis) for i in (-1, -2))
         clear = first - second > 2 * self.limit * np.abs(right).max()
         return float(np.mean((value.argmax(axis) != right.argmax(axis)) & clear))
+
+
+def _session(path: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level, options.intra_op_num_threads = 4, 1
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _declared(shape: Sequence[Any], given: Array | None) -> list[int]:
+    """A declared shape, a batch of one; other free axes as the samples have them."""
+    known = [1] * len(shape) if given is None or given.ndim != len(shape) else [1, *given.shape[1:]]
+    return [d if isinstance(d, int) else k for d, k in zip(shape, known, strict=True)]
+
+
+def _dtype(name: str) -> np.dtype[Any]:
+    """The dtype of a runtime's type such as tensor(float)."""
+    inner = name.removeprefix("tensor(").removesuffix(")")
+    return np.dtype({"float": "float32", "double": "float64"}.get(inner, inner))
 
 
 def error(answers: Outputs | None, expected: Outputs, names: Sequence[str] | None = None) -> float:

@@ -76,10 +76,13 @@ def _measured(plan: Plan, tasks: Sequence[Task]) -> Iterator[Row]:
     with ProcessPoolExecutor(plan.jobs, spawn) as pool:
         running: set[Future[Row]] = set()
         try:
-            waiting = iter(tasks)
+            waiting, ready = iter(tasks), set[str]()
             while True:
-                new = islice(waiting, 2 * plan.jobs - len(running))
-                running |= {pool.submit(_work, plan.settings, folder, task) for task in new}
+                for task in islice(waiting, 2 * plan.jobs - len(running)):
+                    if task.model not in ready:  # by one process, not by several at once
+                        pool.submit(_prepare, plan.settings, folder, task.model).result()
+                        ready.add(task.model)
+                    running.add(pool.submit(_work, plan.settings, folder, task))
                 if not running:
                     return
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
@@ -87,6 +90,11 @@ def _measured(plan: Plan, tasks: Sequence[Task]) -> Iterator[Row]:
                     yield future.result()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _prepare(settings: Settings, folder: Path, model: str) -> None:
+    """Make a network's files."""
+    Nursery(settings, model, folder).prepare()
 
 
 _open: dict[Any, Nursery] = {}
@@ -98,6 +106,7 @@ def _work(settings: Settings, folder: Path, task: Task) -> Row:
     if key not in _open:
         _open.clear()  # one network at a time in memory
         _open[key] = Nursery(settings, task.model, folder)
+        _open[key].prepare()
     nursery = _open[key]
     with tempfile.TemporaryDirectory(prefix="fetafix-bench-") as own:
         try:
