@@ -112,7 +112,8 @@ class _Hunt:
         self.samples = {n: np.asarray(v) for n, v in taken.items()}
         self.space = Space.of(self.samples if own.files else own.arrays)
         self.budget = budget(level, command, len(own))
-        self.sizes = [3] if self.brief else [3, 2]  # of batches
+        seen = self.brief and len(own) >= probing.COUNT  # batches of that many were run for the noise
+        self.sizes = [] if seen else [3] if self.brief else [3, 2]  # of batches
 
     def outcome(self) -> Outcome:
         """Search by values, by size, by batch."""

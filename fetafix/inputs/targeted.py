@@ -32,11 +32,7 @@ class Space:
         """The range of samples (N, *item)."""
         low, high = dict[str, float](), dict[str, float]()
         for name, value in samples.items():
-            numbers = np.asarray(value, np.float64)
-            finite = numbers[np.isfinite(numbers)]
-            low[name], high[name] = float(finite.min(initial=np.inf)), float(finite.max(initial=-np.inf))
-            if not finite.size:
-                low[name] = high[name] = 0.0
+            low[name], high[name] = _ends(value)
         odd = (n for n, v in samples.items() if v.dtype.kind not in "fiu" or any(w in n.lower() for w in _STEERING))
         return cls(low, high, frozenset(odd))
 
@@ -58,6 +54,17 @@ class Space:
         """A value moved into the range, in the dtype of an input (integers rounded)."""
         value = np.clip(value, self.low[name], self.high[name])
         return (np.rint(value) if dtype.kind in "iu" else value).astype(dtype)
+
+
+def _ends(value: Array) -> tuple[float, float]:
+    """The smallest and the largest finite value; zeros where there is none."""
+    if not value.size:
+        return 0.0, 0.0
+    ends = float(value.min()), float(value.max())
+    if np.isfinite(ends).all():
+        return ends
+    finite = value[np.isfinite(value)]
+    return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 0.0)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
