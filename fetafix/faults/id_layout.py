@@ -36,13 +36,14 @@ from fetafix.graph.naming import like, tensor_like
 from fetafix.ir import Graph, Node
 
 CODE = "id-layout"
+_RIGHT = 1e-3
 
 
 @dataclass(frozen=True)
 class Moved:
-    """The input whose values arrive elsewhere; after: the first layer's error once they do not."""
+    """Ways to let the values arrive as in the source; after: the first layer's error then."""
 
-    input: str
+    ways: list[list[Edit]]
     after: float
 
 
@@ -65,13 +66,21 @@ def detect(site: Interface) -> Iterator[Suspicion]:
             CODE, chain[-1].key, None, 0.97, {"input": name, "values_out_of_place": round(moved, 4),
                                               "nodes": " → ".join(n.op for n in chain)},
             f"{'+'.join(n.op for n in chain)} at input {name!r} moves {moved:.0%} of the values to another place",
-            Moved(name, min((first_layer(site, name, e) for e in straightened(site, name)[:3]), default=float("inf"))),
+            _proved(site, name),
         )
 
 
 def propose(site: Interface, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
     """All changes of the leading nodes after which the values arrive as in the source, the smallest first."""
-    return straightened(site, suspicion.data.input)
+    yield from suspicion.data.ways
+
+
+def _proved(site: Interface, name: str) -> Moved:
+    """The ways after which the first layer answers like the source's; all of them where that cannot be told."""
+    ways = straightened(site, name)
+    errors = [first_layer(site, name, way) for way in ways]
+    right = [way for way, error in zip(ways, errors, strict=True) if error <= _RIGHT]
+    return Moved(right or ways, min(errors, default=float("inf")))
 
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
