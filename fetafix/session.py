@@ -13,6 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -21,7 +22,7 @@ import numpy as np
 from fetafix import probing
 from fetafix.annex import Annex, Carry, carry
 from fetafix.drawing import Samplings, open_data, sample, sides
-from fetafix.errors import ModelError, UsageError
+from fetafix.errors import ModelError
 from fetafix.formats.base import OpenOptions
 from fetafix.inputs.pairing import pair_feeds
 from fetafix.inputs.samples import SampleSet
@@ -34,7 +35,7 @@ from fetafix.judge.noise import Noise, Tolerance
 from fetafix.judge.outliers import Outliers
 from fetafix.judge.tasks.base import Assignment, View
 from fetafix.judge.tasks.choice import choose, wishes
-from fetafix.judge.tasks.registry import CLASSIFICATION, NUMERIC
+from fetafix.judge.tasks.registry import CLASSIFICATION
 from fetafix.judging import Judge, Judgement, Opponent
 from fetafix.options import Options, Side
 from fetafix.parallel import ModelProcess, threads_each
@@ -250,7 +251,8 @@ class Session:
     def _bound(self, process: ModelProcess, samples: SampleSet, probe: probing.Probe) -> Opponent:
         info = process.info()
         bindings = by_content(bind(self.source_info, info), self._source_probe.base, probe.base)
-        return Opponent(process, info, samples, bindings, probe)
+        noise = probe.noise.beside(self.noise, bindings.output_names)
+        return Opponent(process, info, samples, bindings, replace(probe, noise=noise))
 
     def _other(self, target: ModelProcess | None, preprocess: Any) -> Opponent:
         process = target or self.target
@@ -344,15 +346,7 @@ class Session:
         alone = len(self.source_info.outputs) == 1
         names = [b.source for b in self.bindings.outputs]
         views = [View(n, outputs[n], alone, codes.step(self.source_info, n)) for n in names]
-        tasks = choose(views, wishes(self.options.task), self.bindings.output_names)
-        kinds, gate = {t.comparator.name for t in tasks}, self.options.gate
-        found = ", ".join(f"{v.name}: {v.values.dtype}{['N', *v.values.shape[1:]]}" for v in views)
-        if gate == "labels" and CLASSIFICATION not in kinds:
-            raise UsageError(f"the gate labels needs an output with one score a class, and there is none ({found})")
-        if gate == "task" and kinds <= {NUMERIC}:
-            raise UsageError(f"the gate task needs an output whose meaning is known, and there is none ({found}); say "
-                             "with --task what it is")
-        return tasks
+        return choose(views, wishes(self.options.task), self.bindings.output_names, self.options.gate)
 
     def _name(self, position: int) -> str:
         index = self.samplings.source.indices[position]

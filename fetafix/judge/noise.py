@@ -27,7 +27,7 @@ batch peers. Such changes do not widen the tolerance; they are facts about the m
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -81,6 +81,16 @@ class Noise:
     def floor(self, output: str) -> Floor:
         """The floor of an output; zero where none was measured."""
         return self.floors.get(output, Floor())
+
+    def beside(self, source: Noise, names: Mapping[str, str]) -> Noise:
+        """This noise, a converted model's, judged by its source's; names: its outputs → the source's.
+
+        A batch that moves it no further than the tolerance which the source's own noise gives is none of its facts:
+        another runtime sums batches in another order, and a deep network makes of that what it makes of any rounding.
+        """
+        moved = [(f.changes.get("batch", (0.0, 0.0)), source.floor(names.get(o, o))) for o, f in self.floors.items()]
+        within = all(a <= SAFETY * s.max_abs or r <= SAFETY * s.rel_l2 for (a, r), s in moved)
+        return replace(self, batch_dependence=None) if within else self
 
     def tie(self, output: str) -> float:
         """Within which difference two scores of an output count as equal: what noise may do to them, with safety."""

@@ -134,3 +134,11 @@ def test_what_is_no_probability_has_no_gain() -> None:
     assert softmax_gain(np.full((3, 4), 0.25, np.float32)) == 1.0
     assert softmax_gain(np.array([[1.0, 0.0]], np.float32)) > 10
     assert softmax_gain(np.eye(3, dtype=np.int64)) == 1.0
+
+
+def test_a_target_is_asked_to_be_no_steadier_than_its_source() -> None:
+    own = Noise({"a": Floor(1e-3, 1e-4)})
+    moved = Noise({"A": Floor(0.0, 0.0, {"batch": (5e-3, 5e-4)})}, batch_dependence=5e-4)
+    assert moved.beside(own, {"A": "a"}).batch_dependence is None
+    assert moved.beside(Noise({"a": Floor(1e-5, 1e-6)}), {"A": "a"}).batch_dependence == 5e-4
+    assert moved.beside(Noise(), {"A": "a"}).batch_dependence == 5e-4

@@ -16,7 +16,7 @@ from typing import Any
 
 from fetafix.errors import UsageError
 from fetafix.judge.tasks.base import Assignment, Claim, Comparator, Limits, View
-from fetafix.judge.tasks.registry import comparators
+from fetafix.judge.tasks.registry import CLASSIFICATION, NUMERIC, comparators
 
 _SURE = {"asked": 0, "yes": 1, "maybe": 2}
 
@@ -92,11 +92,14 @@ def _near(word: str, known: Mapping[str, Any]) -> str:
     return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known) or 'none'}"
 
 
-def choose(views: Sequence[View], wanted: Sequence[Wish], names: Mapping[str, str]) -> tuple[Assignment, ...]:
+def choose(
+    views: Sequence[View], wanted: Sequence[Wish], names: Mapping[str, str], gate: str | None = None
+) -> tuple[Assignment, ...]:
     """The comparators of a model's outputs, in the outputs' order; each output is judged by one at most.
 
-    names: what else outputs may be called in wishes (the target's names) → their name in the source. Raises UsageError
-    where a wish names no output, or an output that does not suit its task.
+    names: what else outputs may be called in wishes (the target's names) → their name in the source. gate: what the
+    user wants to agree. Raises UsageError where a wish names no output, or an output that does not suit its task, and
+    where there is nothing that could pass the gate.
     """
     known = comparators()
     made = _asked(views, wanted, names)
@@ -107,8 +110,21 @@ def choose(views: Sequence[View], wanted: Sequence[Wish], names: Mapping[str, st
         if not taken & set(claim.roles.values()):
             taken |= set(claim.roles.values())
             made.append(Assignment(comparator, claim, dict(comparator.limits)))
+    _passable(gate, {a.comparator.name for a in made}, views)
     order = {v.name: i for i, v in enumerate(views)}
     return tuple(sorted(made, key=lambda a: min(order[o] for o in a.outputs)))
+
+
+def _passable(gate: str | None, kinds: set[str], views: Sequence[View]) -> None:
+    if gate == "labels" and CLASSIFICATION not in kinds:
+        raise UsageError(f"the gate labels needs an output with one score a class, and there is none ({_told(views)})")
+    if gate == "task" and kinds <= {NUMERIC}:
+        raise UsageError(f"the gate task needs an output whose meaning is known, and there is none ({_told(views)}); "
+                         "say with --task what it is")
+
+
+def _told(views: Sequence[View]) -> str:
+    return ", ".join(f"{v.name!r} {v.values.dtype}{['N', *v.values.shape[1:]]}" for v in views) or "no output"
 
 
 def _asked(views: Sequence[View], wanted: Sequence[Wish], names: Mapping[str, str]) -> list[Assignment]:
@@ -136,6 +152,5 @@ def _claimed(comparator: Comparator, views: Sequence[View], limits: Limits, ever
     covered = {o for c in claims for o in c.roles.values()}
     missed = [v for v in views if v.name not in covered]
     if not claims or (every and missed):
-        found = ", ".join(f"{v.name!r} {v.values.dtype}{['N', *v.values.shape[1:]]}" for v in (missed or views))
-        raise UsageError(f"the task {comparator.name} needs {comparator.needs}; found {found or 'no output'}")
+        raise UsageError(f"the task {comparator.name} needs {comparator.needs}; found {_told(missed or views)}")
     return [Assignment(comparator, c, {**comparator.limits, **limits}) for c in claims]

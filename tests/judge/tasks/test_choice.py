@@ -95,3 +95,18 @@ def test_outputs_that_do_not_suit(given: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         chosen(given, y=SCORES)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(("gate", "given", "words"), [
+    ("labels", None, "one score a class, and there is none ('y' float64['N', 5, 64])"),
+    ("task", None, "say with --task what it is"), ("task", "numeric", "say with --task"), ("task", "tokens", ""),
+    ("numeric", None, ""), (None, None, ""),
+])
+def test_a_gate_that_nothing_could_pass(gate: str | None, given: str | None, words: str) -> None:
+    view = [View("y", RNG.normal(size=(4, 5, 64)))]
+    if words:
+        with pytest.raises(UsageError) as caught:
+            choose(view, wishes(given), {}, gate)
+        assert words in str(caught.value)
+    else:
+        choose(view, wishes(given), {}, gate)
