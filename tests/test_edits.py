@@ -180,3 +180,27 @@ def test_inserted_nodes_find_each_other_where_a_dead_node_has_the_name() -> None
     assert [n.op for n in prune(changed).nodes] == ["Relu", "Mul", "Add", "Abs"]
     live = apply(prune(graph), edits)
     assert [n.op for n in live.nodes] == ["Relu", "Mul", "Add", "Abs"]
+
+
+@pytest.mark.parametrize("hidden", ["folded", "idle", "constant"])
+def test_inserted_nodes_find_each_other_where_the_canonical_form_hides_the_name(hidden: str) -> None:
+    b = Builder()
+    x = b.op("Relu", b.input((2, 3)))
+    if hidden == "folded":
+        taken = b.op("Neg", np.ones(3, np.float32))
+        x = b.op("Mul", x, taken)
+    elif hidden == "idle":
+        x = taken = b.op("Identity", x)
+    else:
+        taken = b.op("Constant", value=np.ones(3, np.float32))
+        x = b.op("Mul", x, taken)
+    graph = b.build(b.op("Abs", x))
+    edits = [
+        ed.InsertNode("t0", Node("Mul", ("t0", "two"), (taken,)), {"two": np.float32(2)}),
+        ed.InsertNode(taken, Node("Add", (taken, "one"), ("t7",)), {"one": np.float32(1)}),
+    ]
+    ops = [n.op for n in prune(apply(graph, edits)).nodes if n.op not in ("Neg", "Constant")]
+    assert ops[:3] == ["Relu", "Mul", "Add"] and len(ops) == 5
+    (value,) = EVALUATOR.run(apply(graph, edits), {graph.input_names[0]: np.ones((2, 3), np.float32)},
+                             graph.output_names)
+    np.testing.assert_allclose(value, 3.0)

@@ -12,15 +12,30 @@ from fetafix.ir import Graph
 
 _TENSORS = ("node", "after", "tensor", "output")  # fields that hold the name of a tensor or the key of a node
 _LISTS = ("inputs", "outputs")
+_IDLE = ("Identity", "Dropout")
 
 
 def displaced(graph: Graph, edit: Any) -> dict[str, str]:
-    """The names that an insertion asks for and a dead node has, with those that it gets instead."""
+    """The names that an insertion asks for and a hidden tensor has, with those that it gets instead.
+
+    Hidden are those that the canonical form lacks: of dead nodes, of what constants alone compute, of nodes that do
+    nothing, of constants that nothing else reads.
+    """
     if not isinstance(edit, InsertNode):
         return {}
-    taken = [o for o in edit.node.outputs if o in graph.producers]
-    live = {o for n in prune(graph).nodes for o in n.outputs} if taken else set()
-    return {o: fresh(graph, o) for o in taken if o not in live}
+    taken = [o for o in edit.node.outputs if o in graph.producers or o in graph.initializers]
+    seen = _seen(graph) if taken else set()
+    return {o: fresh(graph, o) for o in taken if o not in seen}
+
+
+def _seen(graph: Graph) -> set[str]:
+    """Tensors that live nodes compute from the graph's inputs; nodes without inputs make what varies, too."""
+    varying = set(graph.input_names)
+    for node in prune(graph).nodes:
+        if node.op != "Constant" and (not node.reads or varying & set(node.reads)):
+            varying |= set(node.outputs)
+    idle = {o for n in graph.nodes if n.op in _IDLE for o in n.outputs}
+    return varying - (idle - set(graph.output_names))
 
 
 def translated(edit: Any, names: Mapping[str, str]) -> Any:
