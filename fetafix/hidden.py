@@ -176,7 +176,8 @@ class _Hunt:
         known = any(p["batch_failure"] or p["batch_dependence"] is not None for p in session.probes.values())
         if not able or known or not session.samplings.source.stackable:
             return []
-        items = _items(self.samples)
+        made = targeted.probes(self.samples, self.space, max(self.sizes, default=0))
+        items = [*_items(self.samples), *(p.feeds for p in made if p.inside)]
         for size in self.sizes:
             wanted = size if self.brief else 2 * size
             every = [Probe(items[i % len(items)], f"in a batch of {size}", True) for i in range(wanted)]

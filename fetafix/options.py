@@ -72,7 +72,7 @@ class Options:
     max_mismatch: float = 0.0
     confidence: float = 0.95
     tolerance: Mapping[str, Any] = field(default_factory=dict)
-    search: str = "off"
+    search: str = "quick"
     keep_worst: str | Path | None = None
     accept: tuple[Any, ...] = ()
     progress: Progress = _silent
