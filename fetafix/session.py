@@ -295,6 +295,14 @@ class Session:
                     names += [annex.names[p] for p in at]
         return self._judge(self.tasks).judgement(total, opponent, names)
 
+    def beside(self) -> Judgement | None:
+        """The target judged by the inputs found beside the data alone; None where there are none that show anything."""
+        sure = [a for a in self.annexes if a.sure and a.names]
+        total = Comparison()
+        for annex in sure:
+            total += self._annexed(self._opponent, annex, annex.positions("all"))
+        return self._judge(self.tasks).judgement(total, self._opponent, []) if sure else None
+
     def _annexed(self, opponent: Opponent, annex: Annex, positions: Sequence[int]) -> Comparison:
         """The comparison on inputs beside the data."""
         theirs = annex.target
