@@ -12,7 +12,7 @@ The source's If takes the place of the recorded branch, with what decides it.
 
 *When not to apply*
 All inputs take the branch: on them nothing is wrong, and nothing is found. The target decides in another way that comes
-to the same (Where, a gate of 0 and 1).
+to the same (Where, a gate of 0 and 1). An If that shapes alone decide.
 
 *Seen in*
 torch.jit.trace's warning of converting a tensor to a Python boolean: common knowledge, no thread found
@@ -27,7 +27,7 @@ import numpy as np
 from fetafix import edits as ed
 from fetafix.edits import Edit
 from fetafix.faults.base import FaultType, Suspicion
-from fetafix.graph.conditions import BRANCHES, branch_of, conditions
+from fetafix.graph.conditions import BRANCHES, branch_of, conditions, data_decides
 from fetafix.graph.counterparts import counterparts
 from fetafix.graph.graft import graft
 from fetafix.graph.segment import Segment
@@ -40,7 +40,7 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
     """Looks for an If of the source where the target computes without one."""
     if segment.healed(segment.error) or conditions(segment.target):
         return
-    for node in conditions(segment.source):
+    for node in (n for n in conditions(segment.source) if data_decides(segment.source, n)):
         found = _restored(segment)
         if not found:
             return

@@ -50,11 +50,7 @@ _OWN_ENTRY: Mapping[str, set[str]] = {
 }
 # What an injection writes, by operator and attribute: other values that converters are known to put in.
 _WRONG: Mapping[tuple[str, str], tuple[Any, ...]] = {
-    ("HardSigmoid", "alpha"): (0.2, 1 / 6), ("LRN", "alpha"): (1e-3, 5e-4), ("LRN", "size"): (3, 5),
-    ("Selu", "alpha"): (1.0,), ("Pad", "mode"): ("edge", "constant", "reflect"),
-    ("InstanceNormalization", "epsilon"): (1e-1,),
-    ("Resize", "cubic_coeff_a"): (-0.5, -0.75), ("Gemm", "alpha"): (0.5,),
-    ("ThresholdedRelu", "alpha"): (0.1,), ("GridSample", "align_corners"): (1, 0),
+    ("Gemm", "alpha"): (0.5,), ("ThresholdedRelu", "alpha"): (0.1,), ("LpPool", "p"): (1, 2),
 }
 
 

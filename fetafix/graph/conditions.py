@@ -14,6 +14,20 @@ def conditions(graph: Graph) -> list[Node]:
     return [n for n in graph.nodes if n.op == "If" and not n.domain]
 
 
+def data_decides(graph: Graph, node: Node) -> bool:
+    """Whether values decide an If, and not shapes alone (as where an exporter squeezes an axis if it has one pixel)."""
+    stack, seen = [node.input(0)], set[str]()
+    while stack:
+        tensor = stack.pop()
+        maker = graph.producers.get(tensor)
+        if maker is None and tensor not in graph.initializers:
+            return True
+        if maker is not None and maker.key not in seen and maker.op not in ("Shape", "Size"):
+            seen.add(maker.key)
+            stack += maker.reads
+    return False
+
+
 def branch_of(graph: Graph, node: Node, branch: str) -> Graph | None:
     """What one branch of an If with one output computes, as a fragment in the terms of the graph around it.
 
