@@ -31,17 +31,21 @@ def extended(session: Session, report: Report, judgement: Judgement) -> Report:
     session.annexes = outcome.annexes
     files = keep(options.keep_worst, outcome.worst) if options.keep_worst else []
     found = msgspec.structs.replace(outcome.record, kept=files)
-    return _ruled(msgspec.structs.replace(report, search=found, notes=[*report.notes, *_notes(found)]),
-                  outcome.evidence, options.max_mismatch)
+    report = msgspec.structs.replace(report, search=found, notes=[*report.notes, *_notes(found)])
+    turned = any(c.labels is not None and c.labels[0] != c.labels[1] for c in outcome.evidence)
+    if outcome.evidence and report.gate == "task":  # only its comparators know which answers differ
+        beside = session.beside()
+        turned = beside is None or beside.ruling.verdict is not Verdict.DRIFTING
+    return _ruled(report, outcome.evidence, turned and not options.max_mismatch)
 
 
 def seen_inside(report: Report) -> Report:
     """The report of an equivalent pair whose answers to inputs with ties differ, once a look inside has shown why."""
     words = "but where answers hang on ties the target's differ, and a layer of it makes the difference"
-    return msgspec.structs.replace(
-        report, verdict=_short_of(report), passed=report.passed and _short_of(report) is Verdict.DRIFTING,
-        reason=f"{report.reason.rstrip('.')}; {words}",
-    )  # fmt: skip
+    verdict = _short_of(report)
+    passed = report.passed and verdict is Verdict.DRIFTING and report.gate != "numeric"
+    reason = f"{report.reason.rstrip('.')}; {words}"
+    return msgspec.structs.replace(report, verdict=verdict, passed=passed, reason=reason)
 
 
 def still_hidden(session: Session, proof: Judgement, copy: ModelProcess) -> str:
@@ -70,23 +74,24 @@ def keep(path: str | Path, worst: Sequence[Mapping[str, Array]]) -> list[str]:
     return made
 
 
-def _ruled(report: Report, evidence: Sequence[Candidate], max_mismatch: float) -> Report:
-    """The verdict with evidence from beside the samples: what the same answers to samples would have made of it."""
+def _ruled(report: Report, evidence: Sequence[Candidate], turned: bool) -> Report:
+    """The verdict with evidence from beside the samples: what the same answers to samples would have made of it.
+
+    turned: some answer differs that may not, not only its numbers.
+    """
     if not evidence or report.search is None:
         return report
-    verdict = _short_of(report)
-    turned = any(c.labels is not None and c.labels[0] != c.labels[1] for c in evidence)
-    if (turned and not max_mismatch) or not np.isfinite(evidence[0].excess):
-        verdict = Verdict.DIVERGENT
-    passed = report.passed and verdict is Verdict.DRIFTING and report.gate == "labels"
+    broken = not np.isfinite(evidence[0].excess)
+    verdict = Verdict.DIVERGENT if turned or broken else _short_of(report)
+    passed = report.passed and verdict is Verdict.DRIFTING and report.gate != "numeric"
     reason = f"{report.reason.rstrip('.')}; but {_words(report.search)}"
     return msgspec.structs.replace(report, verdict=verdict, passed=passed, reason=reason)
 
 
 def _short_of(report: Report) -> Verdict:
-    """What other numbers make of a pair whose samples agree."""
-    labelled = report.agreement is not None and report.agreement.top1 is not None and report.gate == "labels"
-    return Verdict.DRIFTING if labelled else Verdict.DIVERGENT
+    """What other numbers make of a pair whose samples agree: drift where there are answers that do."""
+    known = report.agreement is not None and any(t.weighs for t in report.agreement.tasks)
+    return Verdict.DRIFTING if known else Verdict.DIVERGENT
 
 
 def _words(search: Search) -> str:
