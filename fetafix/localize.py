@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from fetafix.edits import Edit, SetPreprocessing, apply
+from fetafix.edits import Edit, SetInputShape, SetPreprocessing, apply
 from fetafix.errors import FetafixError
 from fetafix.faults.base import FaultType, Interface
 from fetafix.findings import findings
@@ -53,6 +53,8 @@ def locate(
     target = apply(bench.target, edits) if edits else bench.target
     if preprocess:
         bench.use(bench.refeed(preprocess))
+    elif any(isinstance(e, SetInputShape) for e in edits):
+        bench.use(bench.interface.refed(edits))
     treatment = _undeclared(treat(bench.align, target, faults, progress, rank), bench)
     steps = (*entrance, *treatment.steps)
     return Located(steps, treatment, preprocess)

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import permutations
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from fetafix.edits import Edit, SetOutputs, SetPreprocessing, apply
+from fetafix.edits import Edit, SetInputShape, SetOutputs, SetPreprocessing, apply
 from fetafix.errors import FetafixError
 from fetafix.graph.pixels import reprocessed
 from fetafix.graph.segment import Segment, layout_blind_error
@@ -113,20 +114,37 @@ class Interface:
             if isinstance(edit, SetOutputs):
                 outputs = dict(zip(edit.outputs, self.source.output_names, strict=False))
         return replace(
-            self, target=target, outputs=outputs, target_feeds=self.refed(edits) if again is None else again(changes),
+            self, target=target, outputs=outputs,
+            target_feeds=self.refed(edits) if again is None or not changes else again(changes),
             extra_outputs=tuple(o for o in target.output_names if o not in outputs),
             preprocess=(self.preprocess[0], {**(self.preprocess[1] or {}), **changes}) if changes else self.preprocess,
             refeed=None if again is None else lambda more: again({**changes, **more}),
         )  # fmt: skip
 
     def refed(self, edits: Sequence[Edit]) -> Mapping[str, Array]:
-        """What the target's inputs would get after edits of its preprocessing: colour order, range, mean, std."""
+        """What the target's inputs would get after edits of its preprocessing (colour order, range, mean, std).
+
+        An input that is declared in the source's size gets what the source gets.
+        """
         feeds, config = dict(self.target_feeds), dict(self.preprocess[1] or {})
         for edit in edits:
+            if isinstance(edit, SetInputShape) and edit.input in self.inputs:
+                feeds[edit.input] = _laid(self.source_feeds[self.inputs[edit.input]], edit.shape, feeds[edit.input])
             if isinstance(edit, SetPreprocessing):
                 for name in (edit.input,) if edit.input in feeds else tuple(feeds):
                     feeds[name] = reprocessed(feeds[name], config, {**config, **edit.changes})
         return feeds
+
+
+def _laid(value: Array, shape: Sequence[Any], now: Array) -> Array:
+    """The source's value in the layout that a declared shape says; what there is now where that fits as well."""
+    def fits(dims: Sequence[int]) -> bool:
+        return len(dims) == len(shape) and all(a == b for a, b in zip(dims[1:], shape[1:], strict=True)
+                                               if isinstance(b, int))
+
+    perms = (p for p in permutations(range(value.ndim)) if p[0] == 0 and fits([value.shape[i] for i in p]))
+    perm = None if fits(now.shape) else next(perms, None)
+    return now if perm is None else np.ascontiguousarray(value.transpose(perm).astype(now.dtype))
 
 
 def setting_claim(

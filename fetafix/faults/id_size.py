@@ -5,8 +5,8 @@ A converter or an export script declares another image size, or resizes inside t
 model run on any size, so nothing fails.
 
 *How it shows*
-The declared height and width differ between the models, or only the target's graph begins with a Resize. On images of
-the source's size the target agrees.
+The declared sizes differ between the models, or only the target's graph begins with a Resize. On images of the source's
+size the target agrees.
 
 *Repair*
 Declare the source's size; take the Resize out.
@@ -21,7 +21,7 @@ onnx2tflite#98, #99
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -32,14 +32,20 @@ from fetafix.errors import FetafixError
 from fetafix.faults.base import FaultType, Interface, Suspicion
 from fetafix.graph.constants import concrete
 from fetafix.graph.evaluate import Evaluator
+from fetafix.graph.inputfix import first_layer
 from fetafix.graph.inputlayout import resized
-from fetafix.ir import Array, Graph
+from fetafix.ir import Graph
 
 CODE = "id-size"
+_RIGHT = 1e-3
 
 
-def _source_feeds(site: Interface, name: str, perm: tuple[int, ...]) -> dict[str, Array]:
-    return {**site.target_feeds, name: np.ascontiguousarray(site.source_feeds[site.inputs[name]].transpose(perm))}
+@dataclass(frozen=True)
+class Sized:
+    """What gives the target the source's size; after: the first layer's error then."""
+
+    edits: list[Edit]
+    after: float
 
 
 def detect(site: Interface) -> Iterator[Suspicion]:
@@ -50,9 +56,9 @@ def detect(site: Interface) -> Iterator[Suspicion]:
         readers = site.target.consumers.get(name, ())
         found = resized(ours, theirs) if ours and theirs and len(ours) == len(theirs) == 4 else None
         if found is not None:
-            perm, shape = found
+            _, shape = found
             edits: list[Edit] = [ed.SetInputShape(name, shape)]
-            error = site.trial(edits, _source_feeds(site, name, perm))
+            error = site.trial(edits)
             evidence: dict[str, Any] = {"input": name, "declared": list(ours or ())}
             evidence["source_declares"] = list(theirs or ())
             text = f"the target declares {name!r} as {list(ours or ())} where the source takes {list(theirs or ())}"
@@ -65,10 +71,11 @@ def detect(site: Interface) -> Iterator[Suspicion]:
             continue
         if site.healed(site.error) and found is None:
             continue
-        sure = site.healed(error) or error < 0.1 * site.error
+        left = first_layer(site, name, edits)
+        sure = site.healed(error) or error < 0.1 * site.error or left < _RIGHT
         evidence |= {"error": site.error, "error_at_source_size": error}
         node = readers[0][0].key if readers else None
-        yield Suspicion(CODE, node, None, 0.95 if sure else 0.4, evidence, text, edits)
+        yield Suspicion(CODE, node, None, 0.95 if sure else 0.4, evidence, text, Sized(edits, left))
 
 
 def _begins_with_resize(site: Interface, name: str) -> bool:
@@ -77,7 +84,7 @@ def _begins_with_resize(site: Interface, name: str) -> bool:
 
 def propose(site: Interface, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
     """The edit that detection found."""
-    yield suspicion.data
+    yield suspicion.data.edits
 
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:

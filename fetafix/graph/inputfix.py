@@ -36,6 +36,10 @@ class Models(Protocol):
     target_feeds: Mapping[str, Array]
     preprocess: tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]
 
+    def refed(self, edits: Sequence[Edit]) -> Mapping[str, Array]:
+        """What the target's inputs get after edits."""
+        ...
+
 
 @dataclass(frozen=True)
 class _Pair:
@@ -69,7 +73,7 @@ def first_layer(site: Models, name: str, edits: Sequence[Edit]) -> float:
         if ours is None or theirs is None:
             return float("inf")
         evaluator = Evaluator()
-        (value,) = evaluator.run(target.between([name], [ours]), {name: site.target_feeds[name]}, [ours])
+        (value,) = evaluator.run(target.between([name], [ours]), {name: site.refed(edits)[name]}, [ours])
         (wanted,) = evaluator.run(site.source, site.source_feeds, [theirs])
     except FetafixError:
         return float("inf")

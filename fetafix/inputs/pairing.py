@@ -19,6 +19,7 @@ import numpy as np
 from fetafix.errors import InputDataError
 from fetafix.inputs.preprocess import ASSUMED, apply
 from fetafix.inputs.recipe import Preprocess, nearest
+from fetafix.inputs.resample import stretched
 from fetafix.inputs.rows import Perm, cast, compatible, fit, permutations, permuted
 from fetafix.inputs.samples import ArrayFile, Arrays, Drawn, Pixels, Progress, SampleSet, Source
 from fetafix.inputs.signature import concrete, describe_shape, dims_of, dtype_of, image_input, is_batched, item_dims
@@ -185,6 +186,11 @@ def _transported(first: SampleSet, source: TensorInfo, target: TensorInfo, notes
         return ArrayFile(first.files[source.name], first.rows)
     array = first.arrays[source.name]
     between = f"source input {source.name!r} → target input {target.name!r}"
+    sized = resized(array, source, target) if perm is None and stacked and stacks else None
+    if sized is not None:
+        notes.append(f"{between}: items {describe_shape(item_dims(source))} were resized to "
+                     f"{describe_shape(item_dims(target))}, as the target's inputs would have to be")  # fmt: skip
+        return cast(sized, target, between)
     if perm is None:
         notes.append(f"{between}: {describe_shape(item_dims(source))} reshaped to {describe_shape(item_dims(target))}")
         return cast(_reshaped(array, target, between), target, between)
@@ -198,6 +204,22 @@ def _transported(first: SampleSet, source: TensorInfo, target: TensorInfo, notes
         lead = (dims_of(target) or (1,))[0]
         array = np.repeat(array[:, None], lead if isinstance(lead, int) else 1, axis=1)
     return cast(array, target, between)
+
+
+def resized(array: Array, source: TensorInfo, target: TensorInfo) -> Array | None:
+    """Rows of images for an input of another height or width, bilinearly; None where they are no images of both.
+
+    Arrays (N, *item) that were prepared for the source; channels are kept, and moved where the layouts differ.
+    """
+    ours, theirs = image_input(source), image_input(target)
+    if ours is None or theirs is None or ours.channels != theirs.channels or array.dtype.kind != "f":
+        return None
+    if theirs.height is None or theirs.width is None or array.ndim != 4:
+        return None
+    rows = array if ours.layout == "nchw" else array.transpose(0, 3, 1, 2)
+    for axis, size in ((2, theirs.height), (3, theirs.width)):
+        rows = stretched(rows, axis, size)
+    return np.ascontiguousarray(rows if theirs.layout == "nchw" else rows.transpose(0, 2, 3, 1), array.dtype)
 
 
 def _reshaped(array: Array, target: TensorInfo, between: str) -> Array:

@@ -8,8 +8,8 @@ Other coordinates are "asymmetric", x = i · in/out (TensorFlow 1, Caffe), and "
 x = i · (in − 1)/(out − 1) (TensorFlow 1, old torch); nearest then takes the floor and the nearest pixel. With them
 nothing is antialiased.
 "box" averages (without antialias it is nearest); "area" averages when shrinking and is bilinear when enlarging, as
-OpenCV's INTER_AREA. Bilinear enlarging is the same with antialias and without. Nearest takes the pixel at floor((i + ½) · in/out), as Pillow and TensorFlow 2. Results are rounded
-to uint8.
+OpenCV's INTER_AREA. Bilinear enlarging is the same with antialias and without. Nearest takes the pixel at
+floor((i + ½) · in/out), as Pillow and TensorFlow 2. Results are rounded to uint8.
 """
 
 from __future__ import annotations
@@ -95,6 +95,16 @@ _KERNELS: dict[str, tuple[int, Callable[[Array], Array]]] = {
     "bicubic": (2, _cubic),
     "lanczos": (3, lambda x: np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0.0)),
 }
+
+
+def stretched(values: Array, axis: int, size: int) -> Array:
+    """Floats at another size along one axis, bilinearly at half-pixel centres, without antialias."""
+    if values.shape[axis] == size:
+        return values
+    index, weight = _taps(values.shape[axis], size, "bilinear", "half_pixel")
+    shape = [size if i == axis else 1 for i in range(values.ndim)]
+    made = sum(np.take(values, i, axis) * w.reshape(shape) for i, w in zip(index, weight, strict=True))
+    return np.asarray(made, values.dtype)
 
 
 def _sampled(

@@ -133,7 +133,20 @@ def test_other_forms_of_the_same_values() -> None:
 
 def test_arrays_cannot_be_resized() -> None:
     with pytest.raises(InputDataError, match="arrays cannot be resized, so give a folder of images"):
-        one_input(values(2, 3, 16, 16), spec("x", "N", 3, 16, 16), spec("x", "N", 3, 20, 20))
+        one_input(values(2, 5, 16, 16), spec("x", "N", 5, 16, 16), spec("x", "N", 5, 20, 20))
+
+
+def test_but_arrays_of_images_are_for_a_target_of_another_size(tmp_path: Path) -> None:
+    array = values(2, 3, 16, 16)
+    first, second = one_input(array, spec("x", "N", 3, 16, 16), spec("x", "N", 20, 24, 3))
+    assert first.shape == (2, 3, 16, 16) and second.shape == (2, 20, 24, 3)
+    assert np.allclose(second.mean((1, 2)), first.mean((2, 3)), atol=0.2 * first.std())
+    flat = np.full((2, 3, 16, 16), 7, np.float32)
+    assert (one_input(flat, spec("x", "N", 3, 16, 16), spec("x", "N", 3, 9, 32))[1] == 7).all()
+    np.save(tmp_path / "x.npy", array)
+    sides = Side([spec("x", "N", 3, 16, 16)]), Side([spec("x", "N", 3, 20, 20)])
+    notes = pair_feeds(open_source(tmp_path / "x.npy", trust=False), [0, 1], *sides)[1].notes
+    assert any("were resized to [3, 20, 20]" in n for n in notes)
 
 
 def test_several_inputs_by_binding(tmp_path: Path) -> None:
