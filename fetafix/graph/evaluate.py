@@ -107,12 +107,13 @@ def _has_halves(piece: Graph, feeds: Mapping[str, Array]) -> bool:
 def _split(piece: Graph, feeds: Mapping[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
     """Which tensors become part of the model, and which are given at each run."""
     captured = {t for n in piece.nodes for t in n.reads if t not in n.inputs}
+    sizes = {t for n in piece.nodes if n.op == "Resize" for t in n.inputs[1:]}  # ONNX Runtime infers shapes by them
     made = {o for n in piece.nodes for o in n.outputs}
     embed: dict[str, Array] = {}
     given: dict[str, Array] = {}
     for name in dict.fromkeys(t for n in piece.nodes for t in n.reads):
         if name in feeds and name not in made:
-            given[name] = feeds[name]
+            (embed if name in sizes else given)[name] = feeds[name]
         elif name in piece.initializers:
             tensor = piece.initializers[name]
             fixed = name in captured or tensor.size <= _EMBED_UP_TO or not np.issubdtype(tensor.dtype, np.floating)

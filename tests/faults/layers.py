@@ -98,6 +98,15 @@ def resize(scale: float | tuple[int, int], **attrs: Any) -> Part:
     return part
 
 
+def resize_computed(size: int, **attrs: Any) -> Part:
+    """A Resize to sizes of which batch and channels are taken from the map's Shape, as exporters do."""
+    def part(b: Builder, x: str) -> str:
+        first = b.op("Slice", b.op("Shape", x), np.array([0], np.int64), np.array([2], np.int64))
+        sizes = b.op("Concat", first, np.array([size, size], np.int64), axis=0)
+        return b.op("Resize", x, "", "", sizes, **attrs)
+    return part
+
+
 def upsample(scale: float, mode: str) -> Part:
     """An Upsample of operator set 9."""
     return single("Upsample", np.array([1, 1, scale, scale], np.float32), mode=mode)

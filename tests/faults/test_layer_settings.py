@@ -141,6 +141,13 @@ FORMS: dict[str, tuple[str, int, made.Part, int, made.Part]] = {
     "both in other words": (
         "lh-nearest-mode", 17, made.resize(2.0, mode="nearest"), 17, made.resize(
             2.0, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="ceil")),
+    "a cubic coefficient where sizes are computed": (
+        "lh-cubic-a", 17, made.resize_computed(17, mode="cubic"), 17, made.resize_computed(
+            17, mode="cubic", cubic_coeff_a=-0.5)),
+    "sizes computed for fractional scales": (
+        "lh-scale-vs-size", 17, made.resize(1.75, mode="linear"), 17, made.resize_computed(17, mode="linear")),
+    "fractional scales for sizes computed": (
+        "lh-scale-vs-size", 17, made.resize_computed(17, mode="linear"), 17, made.resize(1.75, mode="linear")),
     "sizes for fractional scales": (
         "lh-scale-vs-size", 17, made.resize(1.75, mode="linear"), 17, made.resize((17, 17), mode="linear")),
     "scales for sizes": (
