@@ -36,9 +36,10 @@ class Activation:
 
     def attributes(self, op: str) -> dict[str, Attribute]:
         """How a fused operator has it."""
+        made: dict[str, Attribute] = {"activation": self.name}
         if op == "FusedGemm":
-            return {"activation": self.name, **dict(zip(_GEMM_PARAMETERS, self.parameters, strict=False))}
-        return {"activation": self.name} | ({"activation_params": self.parameters} if self.parameters else {})
+            return made | dict(zip(_GEMM_PARAMETERS, self.parameters, strict=False))
+        return made | ({"activation_params": self.parameters} if self.parameters else {})
 
 
 def activation(node: Node, graph: Graph) -> Activation | None:
@@ -99,7 +100,7 @@ def changes(node: Node, wanted: Mapping[str, Attribute | None]) -> list[SetAttri
 
 def _same(a: Attribute | None, b: Attribute | None) -> bool:
     if isinstance(a, tuple) and isinstance(b, tuple):
-        return len(a) == len(b) and all(abs(float(x) - float(y)) < 1e-6 for x, y in zip(a, b, strict=True))
+        return len(a) == len(b) and np.allclose(np.asarray(a, np.float64), np.asarray(b, np.float64), atol=1e-6)
     return bool(a == b)
 
 

@@ -145,12 +145,15 @@ def _resized(plan: Resolved, image: Array) -> Array:
     ratio = p.size_ratio if p.crop == "center" else 1.0
     goal = _pair(p.size, (round((plan.height or 1) * ratio), round((plan.width or 1) * ratio)))
     h, w = image.shape[:2]
-    how = p.interpolation, p.antialias, p.coordinates
+
+    def resized(height: int, width: int) -> Array:
+        return resample.resize(image, height, width, p.interpolation, p.antialias, p.coordinates)
+
     if p.resize == "exact":
-        return resample.resize(image, *goal, *how)
+        return resized(*goal)
     if p.resize == "shorter":
-        return resample.resize(image, *resample.shorter_side(h, w, min(goal)), *how)
-    small = resample.resize(image, *resample.fit_inside(h, w, goal), *how)
+        return resized(*resample.shorter_side(h, w, min(goal)))
+    small = resized(*resample.fit_inside(h, w, goal))
     return resample.center(small, *goal, fill=p.pad_value)
 
 
