@@ -18,6 +18,8 @@ from fetafix.parallel import ModelProcess
 from fetafix.report import Report, Search, Shown, Verdict
 from fetafix.session import Session
 
+_WORST = 4
+
 
 def extended(session: Session, report: Report, judgement: Judgement) -> Report:
     """The report of the samples, with what a search beside them shows; the session gets the inputs found as annexes.
@@ -37,6 +39,15 @@ def extended(session: Session, report: Report, judgement: Judgement) -> Report:
         beside = session.beside()
         turned = beside is None or beside.ruling.verdict is not Verdict.DRIFTING
     return _ruled(report, outcome.evidence, turned and not options.max_mismatch)
+
+
+def unmasked(session: Session, report: Report) -> Report:
+    """The report, once localization may have found inputs that show what other faults masked: they are kept as well."""
+    path, search = session.options.keep_worst, report.search
+    if not path or search is None or search.kept or not session.annexes:
+        return report
+    worst = [{n: np.asarray(v)[:_WORST] for n, v in a.source.arrays.items()} for a in session.annexes]
+    return msgspec.structs.replace(report, search=msgspec.structs.replace(search, kept=keep(path, worst)))
 
 
 def seen_inside(report: Report) -> Report:

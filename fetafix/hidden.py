@@ -126,7 +126,8 @@ class _Hunt:
             level=self.level, tried=self.rivals.tried, found=len(sure), outside=len(beyond), unsure=unsure,
             turned=self.rivals.turned, shown=_worst(sure or beyond),
         )  # fmt: skip
-        kept = tuple(_stacked([c.probe for c in g.found[:_WORST]]) for g in groups if g.sure)
+        shown = [g for g in groups if g.sure and g.inside == bool(sure)]
+        kept = tuple(_stacked([c.probe for c in g.found[:_WORST]]) for g in shown)
         return Outcome(record, tuple(g.annex for g in groups if g.annex is not None), tuple(sure), kept)
 
     def _values(self) -> list[Group]:

@@ -51,6 +51,7 @@ def localized(session: Session, reproductions: str | Path | None = None) -> Repo
             if not located.steps:
                 return report
             report = evidence.seen_inside(report)
+        report = evidence.unmasked(session, report)
         notes = [*report.notes, *_notes(bench, located)]
         report = _as(report, findings=located.findings(bench, catalogue()), notes=notes)
         if reproductions is not None:
@@ -105,6 +106,7 @@ class Operation:
             if not groups:
                 return report
             report = evidence.seen_inside(report)
+        report = evidence.unmasked(self.session, report)
         search = self.session.judge("search")
         with self.session.timed("operate"):
             trial = self.surgeon.operate(groups, search) if groups else Trial((), None, search)

@@ -161,13 +161,16 @@ def test_a_fault_behind_a_visible_one(tmp_path: Path) -> None:
     report = api.repair(source, target, api.Options(data=data, search="quick"))
     assert [f.code for f in report.findings] == ["wb-bias", "lh-relu6-max"]
     assert report.verdict is Verdict.REPAIRED
+    kept = api.localize(source, target, api.Options(data=data, keep_worst=tmp_path / "w.npz"))
+    assert kept.search is not None and kept.search.kept == [str(tmp_path / "w.npz")]
 
 
 def test_the_worst_inputs_are_kept_and_show_it_again(tmp_path: Path) -> None:
     source, target, _ = both(tmp_path, clip, QUIET)
     done = invoke(tmp_path, "localize", "a.onnx", "b.onnx", "--data", "x.npy", "--search", "quick", "--keep-worst",
                   "worst.npz", "--gate", "numeric")
-    assert done.code == 1 and "searched" in done.stdout and "worst.npz" in done.stdout
+    assert done.code == 1 and "searched" in done.stdout and "worst.npz" in done.stdout, done.text
+    assert not (tmp_path / "worst-2.npz").exists()  # inputs within the range alone
     with np.load(tmp_path / "worst.npz") as kept:
         assert kept["x"].shape[1:] == (3, 8, 8) and np.abs(kept["x"]).max() <= np.abs(QUIET).max() * (1 + 1e-6)
     again = api.check(source, target, api.Options(data=tmp_path / "worst.npz", search="off"))
