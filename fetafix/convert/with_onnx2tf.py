@@ -10,6 +10,7 @@ import os
 import shlex
 import shutil
 import subprocess
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from fetafix.convert.guard import Answer, Job
 _IMAGES = "calibration_image_sample_data_20x128x128x3_float32.npy"
 _KERAS = {"keras": ".keras", "h5": ".h5"}
 _LAST = 1500
+# What it says once a result, by its form or precision, has been written.
+_DONE = {"keras": "keras_v3 output complete", "h5": "keras_v3 output complete", "saved_model": "saved_model output "
+         "complete", "tflite": "Float32 tflite output complete", "fp16": "Float16 tflite output complete"}
 
 
 def convert(job: Job) -> Answer:
@@ -32,12 +36,11 @@ def convert(job: Job) -> Answer:
     work.mkdir()
     (source := work / "model.onnx").symlink_to(Path(job.source).absolute())
     np.save(work / _IMAGES, np.random.default_rng(0).random((20, 128, 128, 3), np.float32))
-    command = [program, "-i", source.name, "-o", "made", "-osd", "-n", *_flags(job), *_layouts(job)]
-    done = subprocess.run(command, cwd=work, env=_environment(program), capture_output=True, text=True, check=False)
+    command = [program, "-i", source.name, "-o", "made", "-osd", *_flags(job), *_layouts(job)]
+    code, said = _run(command, work, _environment(program), _DONE.get(job.precision or job.target, ""))
     found = next((p for p in _results(work / "made", job) if p.exists()), None)
-    if done.returncode or found is None:
-        said = (done.stdout + done.stderr).strip()[-_LAST:]
-        raise RuntimeError(f"onnx2tf ended with exit code {done.returncode} and wrote no {job.target}: … {said}")
+    if code or found is None:
+        raise RuntimeError(f"onnx2tf ended with exit code {code} and wrote no {job.target}: … {said.strip()[-_LAST:]}")
     notes = []
     if job.target in _KERAS:
         notes.append("onnx2tf writes Keras 2 files; the model was rebuilt of Keras 3's layers")
@@ -45,6 +48,23 @@ def convert(job: Job) -> Answer:
     else:
         _take(found, Path(job.out))
     return Answer(notes=notes, versions=_version(program))
+
+
+def _run(command: list[str], folder: Path, environment: dict[str, str], last: str) -> tuple[int, str]:
+    """Run it until it ends or says that what is wanted has been written; (exit code, the end of what it said).
+
+    It writes TFLite files in any case, last, and takes as long for them as for the rest.
+    """
+    said: deque[str] = deque(maxlen=200)
+    with subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                          text=True, errors="replace") as process:
+        for line in process.stdout or ():
+            said.append(line)
+            if last and last in line:
+                process.terminate()
+                process.wait()
+                return 0, "".join(said)
+    return process.returncode, "".join(said)
 
 
 def _rebuild(found: Path, job: Job) -> None:
