@@ -92,12 +92,12 @@ class Nursery:
             self._answers[form] = found
         return self._answers[form]
 
-    def run(self, path: Path) -> Outputs | None:
-        """A model's answers to all samples, by output; None where it does not take them, or fails."""
+    def run(self, path: Path, samples: Outputs | None = None, optimise: bool = True) -> Outputs | None:
+        """A model's answers to samples, by default to all, by output; None where it does not take them, or fails."""
         try:
-            session = _session(path)
+            session = _session(path, optimise)
             names = [o.name for o in session.get_outputs()]
-            return dict(zip(names, map(np.asarray, session.run(names, self.samples)), strict=True))
+            return dict(zip(names, map(np.asarray, session.run(names, samples or self.samples)), strict=True))
         except Exception:  # onnxruntime raises a class of its own per status code, all directly below Exception
             return None
 
@@ -116,10 +116,15 @@ class Nursery:
     def limit(self) -> float:
         """How far a repaired model may be off, relative L2: the noise floor times a factor.
 
-        The noise floor is what the pairs of the network's equivalent forms differ by.
+        The noise floor is what harmless changes make: another of the forms that are paired, no optimisation by the
+        runtime, inputs off by a unit in the last place.
         """
-        floor = max(error(self.answers(b), self.answers(a)) for a, b in self.settings.pairs)
-        return self.settings.noise * max(floor, _ROUNDING)
+        floor = [error(self.answers(b), self.answers(a)) for a, b in self.settings.pairs]
+        first = self.settings.pairs[0][0]
+        nudged = {k: np.nextafter(v, np.inf, dtype=v.dtype) if v.dtype.kind == "f" else v
+                  for k, v in self.samples.items()}
+        others = self.run(self.path(first), optimise=False), self.run(self.path(first), nudged)
+        return self.settings.noise * max(_ROUNDING, *floor, *(error(o, self.answers(first)) for o in others))
 
     def hidden(self, answers: Outputs) -> Outputs:
         """The answers to the samples that the repair does not get."""
@@ -139,10 +144,12 @@ class Nursery:
         return float(np.mean((value.argmax(axis) != right.argmax(axis)) & clear))
 
 
-def _session(path: Path) -> Any:
+def _session(path: Path, optimise: bool = True) -> Any:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
+    if not optimise:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.log_severity_level, options.intra_op_num_threads = 4, 1
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
