@@ -52,10 +52,10 @@ def detect(site: Any) -> Iterator[Suspicion]:
     if isinstance(site, Segment):
         yield from _shifted(site)
         return
-    for tensor, ours, theirs, start, found in another_count(site):
+    for layer, ours, theirs, start, found in another_count(site):
         how = f"{ours - theirs} more, {start} in front" if ours > theirs else f"{theirs - ours} fewer"
         if found.after < 0.02:
-            yield Suspicion(CODE, tensor, None, 0.98, {"classes": [ours, theirs], "offset": start},
+            yield Suspicion(CODE, layer, None, 0.98, {"classes": [ours, theirs], "offset": start},
                             f"the target has {ours} classes, the source {theirs}: {how}", found)
 
 

@@ -139,7 +139,7 @@ class Counted:
 def another_count(site: Any) -> Iterator[tuple[str, int, int, int, Counted]]:
     """Outputs of both models as a whole whose numbers of classes differ by one or two, with ways to put that right.
 
-    (target output, target's classes, source's, where the fewer begin among the more, ways with the error left).
+    (target layer, its classes, the source's, where the fewer begin among the more, ways with the error left).
     """
     if site.error < np.inf:  # outputs of other shapes cannot be compared
         return
@@ -153,16 +153,17 @@ def another_count(site: Any) -> Iterator[tuple[str, int, int, int, Counted]]:
             continue
         ours, wanted = last(site.target, tensor), last(site.source, name)
         count, more = mine[1], mine[1] - theirs[1]
+        layer = tensor if ours is None else (ours.adder or ours.node).key
         at = within(ours, wanted)
         if 0 < more <= 2:
             for start in (at,) if at is not None else range(more + 1):
                 order = np.arange(start, start + theirs[1])
                 ways = [rows] if (rows := moved(site.target, tensor, order)) else []
                 ways.append(gathered(site.target, tensor, order))
-                yield tensor, count, theirs[1], start, Counted(ways, _best(site, ways, at))
+                yield layer, count, theirs[1], start, Counted(ways, _best(site, ways, at))
         elif -2 <= more < 0 and at is not None and ours is not None and wanted is not None:
             ways = [ours.holding(wanted.weight, wanted.bias)]
-            yield tensor, count, theirs[1], at, Counted(ways, _best(site, ways, at))
+            yield layer, count, theirs[1], at, Counted(ways, _best(site, ways, at))
 
 
 def _best(site: Any, ways: list[list[Edit]], at: int | None) -> float:

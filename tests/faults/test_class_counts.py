@@ -43,6 +43,7 @@ def test_another_number_of_classes(more: int, end: str, nhwc: bool) -> None:
     site = interface(source, target, feeds_of(source))
     ((fault, suspicion),) = claims(site, FAULTS)
     assert fault.code == "op-class-offset" and suspicion.evidence["offset"] == (0 if more == 2 else 1)
+    assert target.node(str(suspicion.target)).op == "Gemm"
     error, edits = best_trial(site, fault, suspicion)
     assert error <= 1e-5 and {type(e) for e in edits} == {SetInput}
     healed = interface(source, apply(target, edits), feeds_of(source, 4))
