@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -40,10 +41,13 @@ class Worker:
 _waiting: list[Worker] = []
 
 
-def ahead(count: int) -> None:
-    """Launch workers for models that are about to be opened; `dismiss` those that nobody took."""
-    while len(_waiting) < count:
-        _waiting.append(launch())
+def ahead(models: Sequence[str | Path]) -> None:
+    """Launch a worker for each model that is about to be opened, in their order; `dismiss` those that nobody took.
+
+    While a worker waits it imports what its model will want.
+    """
+    while len(_waiting) < len(models):
+        _waiting.append(launch(model=str(models[len(_waiting)])))
 
 
 def take(memory_limit: int = 0) -> Worker:
@@ -62,8 +66,11 @@ def dismiss() -> None:
         _waiting.pop().dismiss()
 
 
-def launch(memory_limit: int = 0) -> Worker:
-    """Start a worker process; it runs `python -m fetafix.worker`, so the caller's main module is not imported again."""
+def launch(memory_limit: int = 0, model: str = "") -> Worker:
+    """Start a worker process; it runs `python -m fetafix.worker`, so the caller's main module is not imported again.
+
+    model: the file that it will probably be asked to open.
+    """
     output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
     ours, theirs = socket.socketpair()
     counters = nameless_file()
@@ -72,7 +79,8 @@ def launch(memory_limit: int = 0) -> Worker:
         status = Status(counters)
         known = os.environ.get("PYTHONPATH")
         process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "fetafix.worker", str(theirs.fileno()), str(counters), str(memory_limit)],
+            [sys.executable, "-P", "-m", "fetafix.worker", str(theirs.fileno()), str(counters), str(memory_limit),
+             model],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,

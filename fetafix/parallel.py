@@ -20,12 +20,11 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 
 from fetafix import errors, launch
-from fetafix.edits import Edit
 from fetafix.errors import FetafixError, InputDataError, RuntimeCrash
 from fetafix.feeding import Assembly, Job, Outputs, RowsOfFile, Source
 from fetafix.formats.base import Lifted, OpenOptions, Taps, Written
@@ -33,6 +32,9 @@ from fetafix.ir import Array
 from fetafix.pending import Chunk, Chunks, Pending, Progress
 from fetafix.report import ModelInfo
 from fetafix.worker import CLEANUP_SECONDS
+
+if TYPE_CHECKING:  # edits are needed to write a model, not to run one
+    from fetafix.edits import Edit
 
 __all__ = ["Chunk", "Chunks", "ModelProcess", "Pending", "RowsOfFile", "Source", "threads_each"]
 

@@ -1,11 +1,11 @@
 """A worker process: one model beside its runtime, answering requests of the process that started it.
 
-    python -m fetafix.worker SOCKET STATUS MEMORY
+    python -m fetafix.worker SOCKET STATUS MEMORY [MODEL]
 
 SOCKET is an inherited descriptor, STATUS one of a shared file of three counters (`Status`), MEMORY a limit of address
-space in bytes or 0. Requests are (id, method, arguments), replies (id, kind, payload). The worker ignores Ctrl-C, which
-is its parent's affair, and ends when its parent closes the connection or dies: at once, except while it writes a model,
-when it first removes its temporary files.
+space in bytes or 0, MODEL the file that the first request will probably name. Requests are (id, method, arguments),
+replies (id, kind, payload). The worker ignores Ctrl-C, which is its parent's affair, and ends when its parent closes
+the connection or dies: at once, except while it writes a model, when it first removes its temporary files.
 """
 
 from __future__ import annotations
@@ -82,6 +82,10 @@ class Worker:
         self._artifact: Artifact | None = None
         self._refusal: Exception | None = None
         self.busy_writing = False
+
+    def asked(self) -> bool:
+        """Whether a request waits."""
+        return bool(select.select([self._channel], [], [], 0)[0])
 
     def serve(self) -> None:
         """Answer requests, one after the other."""
@@ -226,6 +230,16 @@ def _watch(channel: Channel, worker: Worker) -> None:
     os._exit(1)
 
 
+def _get_ready(worker: Worker, model: str) -> None:
+    """Import what every model needs, and what this one will, until the first request is there."""
+    import numpy  # noqa: F401
+
+    from fetafix import feeding, formats  # noqa: F401
+
+    if model and not worker.asked():
+        formats.prepare(model)
+
+
 def _terminate(number: int, frame: Any) -> None:
     raise SystemExit(1)
 
@@ -234,7 +248,7 @@ def main(arguments: list[str]) -> None:
     """Serve the descriptors named on the command line."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _terminate)
-    connection, status, memory = map(int, arguments)
+    connection, status, memory = map(int, arguments[:3])
     if memory:
         import resource
 
@@ -242,8 +256,7 @@ def main(arguments: list[str]) -> None:
     channel = Channel(socket.socket(fileno=connection))
     worker = Worker(channel, Status(status))
     threading.Thread(target=_watch, args=(channel, worker), daemon=True).start()
-    import numpy  # noqa: F401 - every model needs it, and the first request may be a while yet
-
+    _get_ready(worker, arguments[3] if len(arguments) > 3 else "")
     worker.serve()
     os._exit(0)  # nothing to save; runtimes take long to tear down
 

@@ -115,6 +115,15 @@ def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     assert loaded(code) & HEAVY == set()
 
 
+def test_a_check_imports_only_what_it_needs() -> None:
+    """Neither to look into models nor to write them: `check` of small models is mostly start-up."""
+    show = "print(*(m for m in sys.modules if m.startswith('fetafix.')))"
+    code = f"import sys, fetafix.cli.run, fetafix.cli.check, fetafix.api, fetafix.render.text\n{show}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT.parent)
+    parts = {m.split(".")[1] for m in done.stdout.split()}
+    assert parts & {"edits", "graph", "faults", "operation", "patch", "odds", "convert", "bench", "plan"} == set()
+
+
 def test_nothing_public_is_missing() -> None:
     for name in fetafix.__all__:
         assert getattr(fetafix, name) is not None

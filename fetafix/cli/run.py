@@ -27,7 +27,7 @@ def execute(
     """Call, render, exit with the report's code. A model that cannot be opened or run makes an undecided report."""
     _check_results(request, given)
     wanted = not (given.get("no_progress") or given.get("quiet"))
-    launch.ahead(2)  # they start while this process still imports
+    launch.ahead((request.source, request.target))  # they start while this process still imports
     try:
         with Progress(wanted) as progress:
             report = call(progress)

@@ -7,6 +7,7 @@ A family is a module with `recognise(path) -> str | None` (the format's name, fo
 from __future__ import annotations
 
 import builtins
+import contextlib
 import hashlib
 import importlib
 from pathlib import Path
@@ -53,6 +54,18 @@ def open(path: Path | str, options: OpenOptions | None = None) -> Artifact:
     """
     family, name = _find(Path(path))
     return family.open(Path(path), name, options or OpenOptions())
+
+
+def prepare(path: Path | str) -> None:
+    """Import what a light runtime needs (ONNX Runtime, LiteRT), where the file looks like one of its models.
+
+    For a worker that waits for its first request. Whatever is wrong with the file is for `open` to say.
+    """
+    with contextlib.suppress(Exception):
+        family, _ = _find(Path(path))
+        get_ready = getattr(family, "prepare", None)
+        if get_ready is not None:
+            get_ready(Path(path))
 
 
 def describe(artifact: Artifact) -> ModelInfo:

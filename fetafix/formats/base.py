@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from fetafix.edits import Edit
 from fetafix.ir import Array
 from fetafix.report import ModelInfo
+
+if TYPE_CHECKING:  # edits are needed to write a model, not to run one
+    from fetafix.edits import Edit
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 
 _MAGIC = (
@@ -35,6 +34,8 @@ def name(path: Path) -> str | None:
 
 
 def _archive(path: Path) -> str:
+    import zipfile  # with its decompressors, which no other file needs
+
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())

@@ -13,11 +13,10 @@ import ctypes
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fetafix.edits import Edit
 from fetafix.errors import RuntimeCrash, UnreadableModel, UsageError
 from fetafix.formats.base import Lifted, OpenOptions, Taps, Written
 from fetafix.formats.feeds import check_names
@@ -29,6 +28,9 @@ from fetafix.formats.onnx.vocabulary import vocabularies
 from fetafix.ir import Array
 from fetafix.report import ModelInfo, TensorInfo
 
+if TYPE_CHECKING:  # edits are needed to write a model, not to run one
+    from fetafix.edits import Edit
+
 FORMAT = "onnx"
 _DTYPES = {"float": "float32", "double": "float64"}
 _MAP = "seq(map("
@@ -38,6 +40,11 @@ _LARGE = 1 << 29
 def recognise(path: Path) -> str | None:
     """"onnx" where the file's protobuf tags are those of an ONNX model. Raises UnreadableModel on a broken one."""
     return None if path.is_dir() or scan(path, deep=False) is None else FORMAT
+
+
+def prepare(path: Path) -> None:
+    """Import the runtime ahead of need."""
+    import onnxruntime  # noqa: F401
 
 
 def open(path: Path, format: str, options: OpenOptions) -> OnnxModel:

@@ -12,9 +12,8 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fetafix.edits import Edit
 from fetafix.errors import RuntimeCrash, UsageError
 from fetafix.formats.base import Lifted, OpenOptions, Taps, Written
 from fetafix.formats.feeds import check_names
@@ -26,6 +25,9 @@ from fetafix.formats.tflite.records import TfliteFile
 from fetafix.ir import Array
 from fetafix.report import ModelInfo, TensorInfo
 
+if TYPE_CHECKING:  # edits are needed to write a model, not to run one
+    from fetafix.edits import Edit
+
 FORMAT = "tflite"
 _KERNELS = "float32"
 
@@ -33,6 +35,12 @@ _KERNELS = "float32"
 def recognise(path: Path) -> str | None:
     """"tflite" where the file carries TFLite's identifier."""
     return FORMAT if not path.is_dir() and tflite_file.is_tflite(path) else None
+
+
+def prepare(path: Path) -> None:
+    """Import the runtime ahead of need, unless the file may want TensorFlow's instead."""
+    if b"Flex" not in path.read_bytes():
+        from ai_edge_litert import interpreter  # noqa: F401
 
 
 def open(path: Path, format: str, options: OpenOptions) -> TfliteModel:
