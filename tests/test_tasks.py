@@ -27,7 +27,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(place: Path, **more: object) -> Options:
-    return Options(**{"data": place / "x.npy", "samples": 40, "threads": 1, **more})  # type: ignore[arg-type]
+    return Options(**{"data": place / "x.npy", "samples": 40, "threads": 1, "search": "off", **more})  # type: ignore[arg-type]
 
 
 def told(report: Report, after: bool = False) -> TaskAgreement:
