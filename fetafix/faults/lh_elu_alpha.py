@@ -36,8 +36,10 @@ CODE = "lh-elu-alpha"
 _EXPONENTIAL = frozenset({"Elu", "Celu", "Selu"})
 _NAMES = ("alpha", "gamma")
 _SELU = (1.67326, 1.0507)
-_WRONG = {"Elu": {"alpha": (1.0, 0.5, 0.3, 0.1)}, "Celu": {"alpha": (1.0, 0.5, 0.3)},
-          "Selu": {"alpha": (1.0, 0.5), "gamma": (1.0,)}}
+_WRONG: dict[str, dict[str, tuple[float, ...]]] = {
+    "Elu": {"alpha": (1.0, 0.5, 0.3, 0.1)}, "Celu": {"alpha": (1.0, 0.5, 0.3)},
+    "Selu": {"alpha": (1.0, 0.5), "gamma": (1.0,)},
+}
 
 
 def detect(segment: Segment) -> Iterator[Suspicion]:

@@ -45,7 +45,7 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
         grouping, shift = ours.groups != theirs.groups, not same(ours.epsilon, theirs.epsilon)
         error, found = best(segment, _ways(segment, ours, theirs, shift)) if grouping or shift else (0.0, [])
         if found and error < segment.error:
-            evidence = {"groups": ours.groups, "source_groups": theirs.groups} if grouping else {}
+            evidence: dict[str, float] = {"groups": ours.groups, "source_groups": theirs.groups} if grouping else {}
             evidence |= {"epsilon": ours.epsilon, "source_epsilon": theirs.epsilon} if shift else {}
             said = [f"normalises {ours.groups} group(s), the source {theirs.groups}"] if grouping else []
             said += [f"ε is {ours.epsilon:g}, in the source {theirs.epsilon:g}"] if shift else []

@@ -85,7 +85,7 @@ def propose(segment: Segment, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
 
 def _wrong(node: Node, graph: Graph) -> list[list[Edit]]:
     values, axes, out = canonical(node, graph), resized(node, graph), shape(graph, node.key)
-    rule = values.get("coordinate_transformation_mode")
+    rule = str(values.get("coordinate_transformation_mode", ""))
     if out is None or not axes or version(graph, node) < 11 or rule in ("align_corners", "tf_crop_and_resize"):
         return []
     given = graph.constant(node, _SCALES) is not None

@@ -10,16 +10,18 @@ pads, `nearest_mode` of a linear Resize, `pytorch_half_pixel` where no output is
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import onnx
 
 from fetafix.graph.kernels import SPATIAL, Values, explicit_pads, normalised_crop, normalised_pooling
+from fetafix.graph.resizing import grid_sample, resize
+from fetafix.graph.schema import defaults, shape, version
 from fetafix.ir import Body, Graph, Node
+
+__all__ = ["PER_AXIS", "FrontPad", "absorbed", "canonical", "defaults", "front_pad", "shape", "version"]
 
 PER_AXIS = frozenset({
     "Concat", "Gather", "GatherElements", "Split", "ArgMax", "ArgMin", "Softmax", "LogSoftmax", "Hardmax", "CumSum",
@@ -30,38 +32,6 @@ _REDUCTIONS = tuple(
     f"Reduce{k}" for k in ("Mean", "Sum", "Max", "Min", "Prod", "L1", "L2", "LogSum", "LogSumExp", "SumSquare")
 )
 _INERT = frozenset({"momentum", "storage_order", "consumed_inputs", "is_test", "stash_type", "num_outputs"})
-
-
-@lru_cache(maxsize=512)
-def defaults(op: str, domain: str, version: int) -> Mapping[str, Any]:
-    """The default attribute values of an operator in an opset; {} for an operator ONNX does not know."""
-    try:
-        schema = onnx.defs.get_schema(op, version, domain)
-    except onnx.defs.SchemaError:
-        return {}
-    found: Values = {}
-    for name, attr in schema.attributes.items():
-        if attr.default_value.type:
-            value = onnx.helper.get_attribute_value(attr.default_value)
-            value = tuple(value) if isinstance(value, list) else value
-            found[name] = value.decode() if isinstance(value, bytes) else value
-    return found
-
-
-def version(graph: Graph, node: Node) -> int:
-    """The opset version a node is written in."""
-    return graph.opset.get(node.domain, graph.opset.get("", 1))
-
-
-def shape(graph: Graph, tensor: str) -> tuple[int, ...] | None:
-    """The concrete shape of a tensor, or None where a dimension is unknown."""
-    known = graph.value_of(tensor)
-    if known is not None:
-        return known.shape
-    dims = graph.shapes.get(tensor)
-    if dims is None or not all(isinstance(d, int) for d in dims):
-        return None
-    return tuple(int(d) for d in dims if isinstance(d, int))
 
 
 def canonical(node: Node, graph: Graph) -> Values:
@@ -235,56 +205,6 @@ def _transpose(node: Node, graph: Graph, values: Values) -> Values:
     return values
 
 
-# ---------------------------------------------------------------- resizing
-
-
-def _resize(node: Node, graph: Graph, values: Values) -> Values:
-    opset = version(graph, node)
-    found: Values = {"mode": values.get("mode", "nearest")}
-    found["mode"] = {"bilinear": "linear"}.get(found["mode"], found["mode"])
-    source, out = shape(graph, node.input(0)), shape(graph, node.key)
-    if node.op == "Upsample" or opset < 11:
-        found["coordinate_transformation_mode"], found["nearest_mode"] = "asymmetric", "floor"
-    else:
-        keys = ("coordinate_transformation_mode", "nearest_mode", "cubic_coeff_a", "exclude_outside", "antialias")
-        found |= {k: values[k] for k in keys if k in values}
-    if found["mode"] != "nearest":
-        found.pop("nearest_mode", None)
-    if found["mode"] != "cubic":
-        found.pop("cubic_coeff_a", None)
-    if found["mode"] == "nearest":
-        found.pop("exclude_outside", None)
-    if source is not None and out is not None:
-        resized = [o for i, o in zip(source, out, strict=True) if i != o]
-        if found["coordinate_transformation_mode"] == "pytorch_half_pixel" and 1 not in resized:
-            found["coordinate_transformation_mode"] = "half_pixel"
-        if all(o >= i for i, o in zip(source, out, strict=True)):
-            found.pop("antialias", None)
-        found["scales"] = _scales(node, graph, values) or tuple(o / i for i, o in zip(source, out, strict=True))
-    return found
-
-
-def _scales(node: Node, graph: Graph, values: Values) -> tuple[float, ...] | None:
-    """The scales as given (they may be fractional where output sizes are rounded), or None where sizes are given."""
-    if "scales" in values:
-        return tuple(values["scales"])
-    slot = 1 if node.op == "Upsample" or version(graph, node) < 11 else 2
-    given, dims = graph.constant(node, slot), shape(graph, node.input(0))
-    if given is None or dims is None:
-        return None
-    spread, axes = [1.0] * len(dims), values.get("axes") or tuple(range(len(dims)))
-    if given.size != len(axes):
-        return None
-    for axis, scale in zip(axes, given, strict=True):
-        spread[axis] = float(scale)
-    return tuple(spread)
-
-
-def _gridsample(node: Node, graph: Graph, values: Values) -> Values:
-    mode = values.get("mode", "linear")
-    return values | {"mode": {"bilinear": "linear", "bicubic": "cubic"}.get(mode, mode)}
-
-
 def _batchnorm(node: Node, graph: Graph, values: Values) -> Values:
     if version(graph, node) >= 9:
         values.pop("spatial", None)
@@ -303,5 +223,5 @@ _SPECIAL: dict[str, Callable[[Node, Graph, Values], Values]] = {
     **dict.fromkeys(("Squeeze", "Unsqueeze"), _axes),
     **dict.fromkeys(_REDUCTIONS, _axes),
     "Clip": _clip, "Relu": _clip, "Pad": _pad, "Reshape": _reshape, "Transpose": _transpose, "Flatten": _axis,
-    "Resize": _resize, "Upsample": _resize, "GridSample": _gridsample, "BatchNormalization": _batchnorm, "Gemm": _gemm,
+    "Resize": resize, "Upsample": resize, "GridSample": grid_sample, "BatchNormalization": _batchnorm, "Gemm": _gemm,
 }

@@ -153,7 +153,7 @@ def _spelled(
         return None
     whole = None if norm.back is None else graph.constant(norm.back, 1)
     per_channel = (norm.channels, *(1,) * (len(dims) - 2))
-    constants = {
+    constants: dict[str, Array] = {
         "groups": np.array([0, groups, -1], np.int64), "ones": np.ones(groups, np.float32),
         "zeros": np.zeros(groups, np.float32), "whole": np.array([0, *dims[1:]], np.int64) if whole is None else whole,
         "scale": scale.reshape(per_channel).astype(np.float32), "bias": bias.reshape(per_channel).astype(np.float32)}
@@ -176,7 +176,7 @@ def affine_of(graph: Graph, norm: GroupNorm, scale: Array, bias: Array) -> list[
     direct = node.op == "InstanceNormalization" or version(graph, node) >= _PER_CHANNEL
     if norm.reshape is None and direct:
         return [[SetInput(node.key, slot, v.astype(np.float32)) for slot, v in ((1, scale), (2, bias))
-                 if not np.array_equal(graph.constant(node, slot), v.astype(np.float32))]]
+                 if not np.array_equal(np.asarray(graph.constant(node, slot)), v.astype(np.float32))]]
     groups = norm.groups
     if node.op == "GroupNormalization" and norm.reshape is None:
         by_group = [v.reshape(groups, -1) for v in (scale, bias)]
