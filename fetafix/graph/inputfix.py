@@ -95,6 +95,8 @@ def _pairs(site: Any) -> Iterator[_Pair]:
 
 def _inferred(pair: _Pair) -> InputMap | None:
     given = pair.feeds[pair.name]
+    if given.dtype in (np.uint8, np.int8) and given.ndim == 4:  # pixels, which a Cast makes floats
+        given = given.astype(np.float32)
     if not np.issubdtype(given.dtype, np.floating) or given.ndim < 2 or given.size == 0:
         return None
     ours, theirs = (frontier(g, n, goal) for g, n, goal in

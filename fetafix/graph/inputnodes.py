@@ -242,8 +242,14 @@ def by_channel(channels: int, axis: int | None, rank: int) -> tuple[int, ...]:
 
 
 def _inserted(graph: Graph, found: InputMap, shape: Sequence[int]) -> Iterator[list[Edit]]:
-    """New nodes right behind the graph input."""
+    """New nodes right behind the graph input, or behind the Cast that makes floats of it."""
     rank, dtype = len(shape), next((v.dtype for v in graph.inputs if v.name == found.input), np.dtype(np.float32))
+    tensor = found.input
+    if dtype.kind in "iu":
+        readers = graph.consumers.get(tensor, ())
+        if len(readers) != 1 or readers[0][0].op != "Cast":
+            return
+        tensor, dtype = readers[0][0].key, np.dtype(np.float32)
     plan: list[New] = []
     if found.swapped and found.spatial:
         plan.append(("Transpose", {"perm": _swapped(tuple(range(rank)), found)}, None))
@@ -256,7 +262,7 @@ def _inserted(graph: Graph, found: InputMap, shape: Sequence[int]) -> Iterator[l
             plan.append((op, {}, (values[0] if even else values.reshape(form)).astype(dtype)))
     if plan:
         spatial = found.spatial
-        yield inserted(graph, Place(found.input, rank, found.axis, len(found.order), spatial, dtype), plan)
+        yield inserted(graph, Place(tensor, rank, found.axis, len(found.order), spatial, dtype), plan)
 
 
 def _weights(graph: Graph, found: InputMap, steps: Sequence[Step]) -> Iterator[list[Edit]]:

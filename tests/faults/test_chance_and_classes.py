@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 
+from fetafix import api
 from fetafix.edits import InsertNode, SetInput, apply
 from fetafix.faults import get
 from fetafix.graph.canonical import canonical
 from fetafix.graph.chance import chancy
 from fetafix.graph.proto import model_from_graph
 from fetafix.ir import Graph, Node, Value
+from fetafix.report import Verdict
 from tests.faults.models import gated, renamed, residual, residual_nhwc
 from tests.faults.sites import broken, feeds_of, segment
 from tests.faults.support import EVALUATOR, NHWC, Builder, with_shapes
@@ -150,3 +154,22 @@ def test_the_end_of_a_slice_may_be_cut_off() -> None:
     target = renamed(made[0])
     treatment = treated(source, target, feeds_of(source))
     assert treatment.steps == () and treatment.target is target
+
+
+def test_the_commands_prove_that_nothing_varies_any_more(tmp_path: Path) -> None:
+    """ONNX Runtime takes a Dropout out where it optimises: what the file says shows without."""
+    source = shaped(residual)
+    relu = [n.key for n in source.nodes if n.op == "Relu"][1]
+    held = {"ratio": np.float32(0.3), "training": np.array(True)}
+    target = apply(source, [InsertNode(relu, Node("Dropout", (relu, *held), ("d0",), {}, "d0"), held)])
+    for name, graph in (("a.onnx", source), ("b.onnx", renamed(target))):
+        onnx.save(model_from_graph(replace(graph, shapes={})), str(tmp_path / name))
+    np.save(tmp_path / "x.npy", feeds_of(source, count=12)["image"])
+    options = api.Options(data=tmp_path / "x.npy", samples=12, threads=1, target_optimise="none")
+    wanted = api.RepairOptions(output=tmp_path / "c.onnx", apply=True)
+    report = api.repair(tmp_path / "a.onnx", tmp_path / "b.onnx", options, wanted)
+    assert report.verdict is Verdict.REPAIRED and [f.code for f in report.findings] == ["cg-dropout-live"]
+    assert report.findings[0].evidence["run_variation"] > 1e-3
+    assert any("from run to run" in note for note in report.notes)
+    again = api.check(tmp_path / "a.onnx", tmp_path / "c.onnx", options)
+    assert again.verdict is Verdict.EQUIVALENT and not any("from run to run" in note for note in again.notes)

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fetafix.edits import RemoveNode, SetInput, SetPreprocessing, apply
+from fetafix.edits import InsertNode, RemoveNode, SetInput, SetPreprocessing, apply
 from fetafix.faults import catalogue, get
 from fetafix.faults.base import Interface
 from fetafix.graph.inputfix import maps
 from fetafix.graph.inputplaces import New, inserted, places
 from fetafix.graph.pixels import affine_of, reprocessed
 from fetafix.graph.segment import Segment
-from fetafix.ir import Array, Graph
+from fetafix.ir import Array, Graph, Node
 from tests.faults.models import renamed
 from tests.faults.sites import best_trial, broken, claims, cnn, feeds_of, interface, segment
 from tests.faults.support import NHWC, with_shapes
@@ -134,6 +134,25 @@ def test_a_rescaling_that_one_model_has_built_in(lost: bool, tf: bool) -> None:
     baked = [p for p in fault.propose(site, suspicion) if not isinstance(p[0], SetPreprocessing)]
     assert site.healed(site.trial(baked[0]))
     assert lost or {type(e) for e in baked[0]} == {RemoveNode}
+
+
+@pytest.mark.parametrize("bgr", [False, True])
+def test_pixels_that_a_cast_makes_floats(bgr: bool) -> None:
+    """The target takes uint8 images and casts them; what comes behind expects 0…1, and perhaps another order."""
+    source = model(False, False)
+    cast = InsertNode("image", Node("Cast", ("image",), ("floats",), {"to": 1}, "cast"))
+    target = apply(source, [cast])
+    target = replace(target, inputs=(replace(target.inputs[0], dtype=np.dtype(np.uint8)),))
+    pixels = {k: np.round(v * 255) for k, v in feeds_of(source).items()}
+    feeds = {k: (v / 255).astype(np.float32) for k, v in pixels.items()}
+    given = {k: (v[:, ::-1] if bgr else v).astype(np.uint8) for k, v in pixels.items()}
+    site = interface(source, target, feeds, given, tolerance=2e-5)
+    found = claims(site, FAULTS)
+    assert {f.code for f, _ in found} == ({"pp-range", "pp-bgr"} if bgr else {"pp-range"})
+    error, edits = best_trial(site, *found[0])
+    assert site.healed(error) and {e.node.op for e in edits} == ({"Gather", "Mul"} if bgr else {"Mul"})  # type: ignore[union-attr]
+    mended = replace(site, target=apply(target, edits))
+    assert mended.healed(mended.error) and claims(mended, FAULTS) == []
 
 
 def test_ranges_are_named() -> None:
