@@ -28,6 +28,7 @@ from fetafix.edits import Edit
 from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.attributes import canonical
 from fetafix.graph.compare import assign, keeps_shape
+from fetafix.graph.doubling import doubled
 from fetafix.graph.kernels import SPATIAL
 from fetafix.graph.segment import Segment
 from fetafix.graph.settings import settings
@@ -43,12 +44,13 @@ def _symmetric(pads: Sequence[int]) -> bool:
 
 def detect(segment: Segment) -> Iterator[Suspicion]:
     """Twins with other pads, where the source's are symmetric or the target has none."""
+    twice = {d.layer.key for d in doubled(segment)}
     for setting in settings(segment):
         ours, theirs = setting.values.get("pads", (None, None))
         kernel = setting.target.op in SPATIAL
         if not (kernel or setting.target.op == "Pad") or ours is None or theirs is None:
             continue
-        if kernel and not _symmetric(theirs) and any(ours):
+        if setting.target.key in twice or (kernel and not _symmetric(theirs) and any(ours)):
             continue
         yield Suspicion(
             CODE, setting.target.key, setting.source.key, setting.confidence(segment, ["pads"]),

@@ -10,7 +10,7 @@ from fetafix.graph.attributes import absorbed, canonical, front_pad
 from fetafix.graph.kernels import SPATIAL
 from fetafix.graph.segment import Segment
 from fetafix.graph.twins import twins
-from fetafix.ir import Graph, Node
+from fetafix.ir import Dim, Graph, Node
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -18,6 +18,7 @@ class Doubled:
     """A layer of the target behind a Pad, and its twin.
 
     own, extra, wanted: spatial pads (begin…, end…) of the layer itself, of the Pad, and of the source in all.
+    size: the shape of what the source's layer makes, as far as it is known.
     """
 
     pad: Node
@@ -26,6 +27,7 @@ class Doubled:
     own: tuple[int, ...]
     extra: tuple[int, ...]
     wanted: tuple[int, ...]
+    size: tuple[Dim, ...] | None
 
     def undone(self, graph: Graph) -> list[list[Edit]]:
         """Ways to pad once: without the Pad, without the layer's own pads; and without a Slice behind it."""
@@ -37,7 +39,8 @@ class Doubled:
             ways.append([RemoveNode(self.pad.key)])
         readers = graph.consumers.get(layer.key, ())
         cut = readers[0][0] if len(readers) == 1 and readers[0][0].op == "Slice" else None
-        return ways if cut is None else [[*way, RemoveNode(cut.key)] for way in ways] + ways
+        idle = cut is not None and graph.shapes.get(cut.key) == self.size  # once the map has its size again
+        return [[*way, RemoveNode(cut.key)] for way in ways] if cut is not None and idle else ways
 
 
 def pads_of(node: Node, graph: Graph) -> tuple[int, ...] | None:
@@ -55,7 +58,7 @@ def doubled(segment: Segment) -> Iterator[Doubled]:
         if front is None or front.mode != "constant" or not own or not any(own) or not any(front.pads):
             continue
         if wanted is not None and wanted in (own, front.pads):
-            yield Doubled(front.node, layer, twin, own, front.pads, wanted)
+            yield Doubled(front.node, layer, twin, own, front.pads, wanted, segment.source.shapes.get(twin.key))
 
 
 def _all(node: Node, graph: Graph) -> tuple[int, ...] | None:

@@ -232,6 +232,8 @@ class Forcing:
             for source in candidates if source not in self.slack.skipped or name in self.outputs
             for layout, error in compare(value, self.values[source], self._tolerance(exact, explained, source))
         ]
+        if name in self.outputs:  # an output of the source's shape that is turned all the same is wrong
+            found = [m for m in found if m.layout.perm is None or self.values[m.source].shape != value.shape]
         if not found or (halved and any(self._vanished(value, m) for m in found)):
             return None
         if rounded:

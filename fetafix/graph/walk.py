@@ -240,9 +240,8 @@ class Walk:
         for target, source in self._inside(hypothesis):
             if self._vanishing(target, source) or self.source_values[source].dtype.kind not in "fV":
                 continue  # shapes are paired by their place, which tells little; they show where they are used
-            options = self.evidence.layouts(target, source, self.state.values.get(target), self.state.twins)
-            if not options:
-                continue  # of another size: what lies behind may agree in size again
+            known = (self.state.values.get(target), None)  # without it: what is of another size gets the source's
+            options = next(o for v in known if (o := self.evidence.layouts(target, source, v, self.state.twins)))
             inner, within = self._laid([Hypothesis(target, source, *o, 0.0, structural=True) for o in options])
             if within is not None:
                 self._record(inner, within, verified=False)
