@@ -23,6 +23,7 @@ from fetafix.ir import Graph
 _ROUNDS = 6
 _UNRELATED = "the weights are unrelated"
 _COPIES = frozenset({UNEXPLAINED, "wb-weights"})
+_SPARED = 4
 Progress = Callable[[str], None]
 
 
@@ -66,6 +67,7 @@ def treat(
     rank: what is tried first at a segment (`heal.diagnose`).
     """
     steps: list[Step] = []
+    original = target
     first: tuple[Rounded, ...] = ()
     hopeless: dict[tuple[object, ...], Segment] = {}
     for number in range(_ROUNDS):
@@ -78,7 +80,8 @@ def treat(
         if number == 0 and unrelated(remaining, alignment.unmatched, alignment.source, target):
             return Treatment((), target, tuple(remaining), _UNRELATED, True, first, last)
         if not remaining:
-            return Treatment(_proved(steps), target, (), "every segment agrees with the source", False, first, last)
+            needed, target = _needed(align, original, _proved(steps), target)
+            return Treatment(needed, target, (), "every segment agrees with the source", False, first, last)
         made = _round([s for s in remaining if _identity(s) not in hopeless], target, catalogue, number, rank)
         sites = [s.diagnosis.site for s in made[0] if s.remedy is None]
         hopeless.update({_identity(s): s for s in sites if isinstance(s, Segment)})
@@ -93,12 +96,36 @@ def treat(
     remaining = alignment.segments()
     last = alignment.rounded(remaining)
     done = "every segment agrees with the source" if not remaining else f"stopped after {_ROUNDS} rounds"
-    return Treatment(tuple(steps) if remaining else _proved(steps), target, tuple(remaining), done, False, first, last)
+    proved = tuple(steps)
+    if not remaining:
+        proved, target = _needed(align, original, _proved(steps), target)
+    return Treatment(proved, target, tuple(remaining), done, False, first, last)
 
 
 def _proved(steps: Sequence[Step]) -> tuple[Step, ...]:
     """Where all agrees in the end, what no edit could heal was no fault: two forms supposed to be twins inside."""
     return tuple(s for s in steps if s.remedy is not None)
+
+
+def _needed(
+    align: Callable[[Graph], Alignment], original: Graph, steps: tuple[Step, ...], target: Graph
+) -> tuple[tuple[Step, ...], Graph]:
+    """The steps without those copies of the source that the others make superfluous, and what they make of the target.
+
+    Behind a wrong shape nothing can be fed with the source's activations: what passes the error on looks guilty as
+    long as its origin is not mended.
+    """
+    for step in [s for s in steps if s.edits and s.remedy is not None and s.remedy.code in _COPIES][:_SPARED]:
+        rest = tuple(s for s in steps if s is not step)
+        if not any(s.edits for s in rest):
+            break
+        try:
+            without = apply(original, [e for s in rest for e in s.edits])
+        except FetafixError:
+            continue  # another edit builds upon it
+        if not align(without).segments():
+            steps, target = rest, without
+    return steps, target
 
 
 def _round(

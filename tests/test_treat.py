@@ -13,7 +13,7 @@ from fetafix.graph.align import Aligner, Alignment, InputTwin
 from fetafix.ir import Graph
 from fetafix.treat import Treatment, treat
 from tests.faults.models import renamed, residual
-from tests.faults.support import EVALUATOR
+from tests.faults.support import EVALUATOR, Builder
 
 FAULTS = list(catalogue().values())
 SOURCE = residual(seed=4)
@@ -103,3 +103,32 @@ def test_another_training_run_is_recognised_and_not_copied(aligner: Aligner) -> 
     treatment = healed(aligner, edits)
     assert treatment.unrelated
     assert "unrelated" in treatment.reason
+
+
+def shaped(order: Sequence[int] = (0, 1, 2, 3, 4)) -> Graph:
+    """A local response normalisation as torch spells it: reshaped by sizes that are joined at run time."""
+    b = Builder(3)
+    x = b.op("Relu", b.op("Conv", b.input((2, 3, 6, 6), "image"), b.weight(8, 3, 3, 3), b.normal(8),
+                          kernel_shape=(3, 3), pads=(1, 1, 1, 1)))
+    sizes = b.op("Shape", x)
+    dims = [b.op("Gather", sizes, np.array([i], np.int64), axis=0) for i in range(4)]
+    parts = [dims[0], np.array([1], np.int64), *dims[1:]]
+    y = b.op("Reshape", b.op("Mul", x, x), b.op("Concat", *[parts[i] for i in order], axis=0))
+    y = b.op("Pad", y, np.array([0, 0, 2, 0, 0, 0, 0, 2, 0, 0], np.int64))
+    y = b.op("Reshape", b.op("AveragePool", y, kernel_shape=(5, 1, 1)), sizes)
+    y = b.op("Div", x, b.op("Sqrt", b.op("Add", y, np.array(1, np.float32))))
+    return b.build(b.op("Gemm", b.op("Flatten", y, axis=1), b.weight(10, 288), b.normal(10), transB=1))
+
+
+def test_a_propagated_difference_is_no_second_fault() -> None:
+    """A wrong shape leaves nothing behind it that can be fed with the source's activations."""
+    source, target = shaped(), renamed(shaped((3, 1, 2, 0, 4)))
+    feeds = {"image": np.random.default_rng(1).standard_normal((2, 3, 6, 6)).astype(np.float32)}
+    found = Aligner(source, feeds, EVALUATOR)
+    outputs = dict(zip(target.output_names, source.output_names, strict=True))
+
+    def align(graph: Graph) -> Alignment:
+        return found.align(graph, (InputTwin(target.input_names[0], "image"),), outputs)
+
+    made = treat(align, target, FAULTS)
+    assert [s.remedy.code for s in made.steps if s.remedy] == ["tss-concat-order"] and not made.remaining
