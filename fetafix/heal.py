@@ -27,6 +27,7 @@ _PROPOSALS = 12
 _DEPTH = 3
 _BEAM = 3
 _COST_STEP = 1.5
+_ALIKE = 0.5  # relative L2 error from which on a value has nothing of the wanted one
 Rank = Callable[[Site, Suspicion], float]
 _WORK, _FEWEST = 3000, 32  # nodes computed by the trials of one search; trials of single faults in any case
 
@@ -131,9 +132,11 @@ def _preference(steps: Sequence[tuple[Suspicion, tuple[Edit, ...]]], cost: float
 
 
 def _partial(tried: Sequence[Remedy]) -> Remedy | None:
-    """Where nothing heals: what takes away at least half of the error."""
+    """Where nothing heals: what takes away at least half of the error, and is proved or leaves something alike."""
     best = min(tried, key=lambda r: r.after, default=None)
-    return best if best is not None and best.after <= 0.5 * best.before else None
+    if best is None or best.after > 0.5 * best.before or (best.after > _ALIKE and best.confidence < CERTAIN):
+        return None
+    return best
 
 
 def _singles(

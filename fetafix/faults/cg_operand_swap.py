@@ -35,6 +35,7 @@ CODE = "cg-operand-swap"
 _ORDERED = frozenset({
     "Sub", "Div", "Pow", "MatMul", "Mod", "Less", "Greater", "LessOrEqual", "GreaterOrEqual", "BitShift", "PRelu",
 })
+_ALONE = 8  # operators without a twin in the source that are tried
 
 
 def _exchange(node: Node) -> list[Edit]:
@@ -43,18 +44,17 @@ def _exchange(node: Node) -> list[Edit]:
 
 
 def detect(segment: Segment) -> Iterator[Suspicion]:
-    """Exchanges the operands of every ordered operator that the source has too."""
+    """Exchanges the operands of every ordered operator; one that the source spells otherwise counts if that heals."""
     if segment.healed(segment.error):
         return
     theirs = {n.op: n for n in segment.source.nodes}
-    for node in segment.target.nodes:
-        twin = theirs.get(node.op)
-        if node.op not in _ORDERED or twin is None or len(node.inputs) < 2 or node.inputs[0] == node.inputs[1]:
-            continue
-        error = segment.trial(_exchange(node))
-        if segment.healed(error) or error < 0.1 * segment.error:
+    ordered = [n for n in segment.target.nodes if n.op in _ORDERED and len(n.inputs) > 1 and n.inputs[0] != n.inputs[1]]
+    for node in [n for n in ordered if n.op in theirs] + [n for n in ordered if n.op not in theirs][:_ALONE]:
+        twin, error = theirs.get(node.op), segment.trial(_exchange(node))
+        if segment.healed(error) or (twin is not None and error < 0.1 * segment.error):
             yield Suspicion(
-                CODE, node.key, twin.key, sureness(segment, error), {"op": node.op, "error_after": error},
+                CODE, node.key, twin.key if twin else segment.goal.source, sureness(segment, error),
+                {"op": node.op, "error_after": error},
                 f"{node.label} computes {node.op}(a, b) where the source computes {node.op}(b, a)")
 
 
