@@ -34,8 +34,9 @@ from fetafix.graph.segment import Segment
 from fetafix.ir import Graph, Node
 
 CODE = "dt-fp16-overflow"
+_MOVING = ("Flatten", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice")
 _HOMOGENEOUS = ("ReduceMean", "GlobalAveragePool", "AveragePool", "Relu", "MaxPool")
-_SCALE = 2.0**15
+_SCALE = 2.0**18
 
 
 def detect(segment: Segment) -> Iterator[Suspicion]:
@@ -64,21 +65,32 @@ def _candidates(segment: Segment, first: Overflow) -> Iterator[list[Edit]]:
 
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
-    """A pooling or activation in float16, rescaled by 2^15 and back: what exceeds 2 overflows between."""
-    able = [n for n in graph.nodes if n.op in _HOMOGENEOUS and n.inputs and n.key not in graph.output_names
-            and n.input(0) not in graph.initializers and len([o for o in n.outputs if o]) == 1]
+    """A node in float16, its input rescaled by 2^18 before and its result after: what exceeds 1/4 overflows.
+
+    Rather one that moves numbers: where ONNX Runtime has no kernel of float16, it computes in float32 throughout.
+    """
+    able = [n for n in graph.nodes if n.op in (*_MOVING, *_HOMOGENEOUS) and n.inputs and n.key not in graph.output_names
+            and not graph.fixed(n.input(0)) and len([o for o in n.outputs if o]) == 1 and _real(graph, n.input(0))]
+    moving = [n for n in able if n.op in _MOVING]
     if not able:
         return None
-    node = able[int(rng.integers(len(able)))]
-    steps = ((node.input(0), ("Cast", "Mul"), _SCALE, ((node.key, 0),)), (node.key, ("Mul", "Cast"), 1 / _SCALE, None))
+    node = (moving or able)[int(rng.integers(len(moving or able)))]
+    steps = ((node.input(0), ("Mul", "Cast"), _SCALE, ((node.key, 0),)), (node.key, ("Cast", "Mul"), 1 / _SCALE, None))
     made: list[Edit] = []
     for tensor, ops, scale, consumers in steps:
         for op in ops:
-            edit = _step(graph, tensor, op, FLOAT16 if ops[0] == "Cast" else FLOAT, scale, consumers)
+            edit = _step(graph, tensor, op, FLOAT16 if ops[0] == "Mul" else FLOAT, scale, consumers)
             graph = edit.apply(graph)
             made.append(edit)
             tensor = edit.node.outputs[0]
     return made
+
+
+def _real(graph: Graph, tensor: str) -> bool:
+    """Whether a tensor holds floats of a batch, as far as its shape and its maker tell."""
+    maker = graph.producers.get(tensor)
+    known = maker is not None and maker.op not in ("Shape", "Gather", "ArgMax", "Cast")
+    return known and len(graph.shapes.get(tensor, ())) >= 2
 
 
 def _step(
@@ -88,7 +100,7 @@ def _step(
     if op == "Cast":
         return InsertNode(tensor, Node(op, (tensor,), (out,), {"to": to}, name), {}, consumers)
     factor = tensor_like(graph, "scale", graph.producers.get(tensor))
-    given = {factor: np.full(1, scale, np.float16)}
+    given = {factor: np.full(1, scale, np.float32)}
     return InsertNode(tensor, Node(op, (tensor, factor), (out,), {}, name), given, consumers)
 
 
