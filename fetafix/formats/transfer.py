@@ -18,6 +18,7 @@ import numpy as np
 
 from fetafix.edits import prune
 from fetafix.formats.base import Unsupported
+from fetafix.formats.constants import constant_value
 from fetafix.ir import Array, Attribute, Graph, Node
 
 
@@ -155,7 +156,7 @@ class _Transfer:
             return True
         made, was = self._after.initializers.get(new), self._before.initializers.get(old)
         if was is not None or not old or (made is not None and self._internal(old)) or not new:
-            if (was is None and old and not self._constant(old)) or (made is None and new):
+            if (was is None and old and self._constant_value(old) is None) or (made is None and new):
                 return False
             was = was if was is not None or not old else self._constant_value(old)
             if not _same(was, made):
@@ -167,34 +168,9 @@ class _Transfer:
             return self._match(new, old, changes)
         return changes.wires.setdefault(old, new) == new
 
-    def _constant(self, tensor: str) -> bool:
-        return self._constant_value(tensor) is not None
-
     def _constant_value(self, tensor: str) -> Array | None:
-        """A tensor inside a layer that is a constant after all: Constant, or an initializer turned or dequantised."""
-        node = self._before.producers[tensor]
-        if node.op == "Constant":
-            value = next(iter(node.attrs.values()), None)
-            return None if value is None else np.asarray(value)
-        inner = self._before.constant(node, 0)
-        if inner is None:
-            return None
-        if node.op == "Transpose":
-            perm: Any = node.attrs.get("perm")
-            return np.transpose(inner, perm)
-        if node.op == "DequantizeLinear":
-            return _dequantised(node, inner, self._before.constant(node, 1), self._before.constant(node, 2))
-        return inner if node.op == "Identity" else None
-
-
-def _dequantised(node: Node, codes: Array, scale: Array | None, zero: Array | None) -> Array | None:
-    """What a DequantizeLinear makes of constant codes, along its axis."""
-    if scale is None:
-        return None
-    axis: Any = node.attrs.get("axis", 1)
-    shape = [-1 if i == axis % max(codes.ndim, 1) else 1 for i in range(codes.ndim)] if scale.size > 1 else ()
-    shift = 0 if zero is None else zero.astype(np.int64).reshape(shape)
-    return np.asarray((codes.astype(np.int64) - shift).astype(scale.dtype) * scale.reshape(shape))
+        """A tensor inside a layer that is a constant after all: an initializer turned, put together or dequantised."""
+        return constant_value(self._before, tensor)
 
 
 def _same(a: Array | None, b: Array | None) -> bool:

@@ -12,6 +12,7 @@ from fetafix.formats.base import Unsupported
 from fetafix.formats.torch import fragment as torch_fragment
 from fetafix.formats.torch.attributes import argument, clip_bound
 from fetafix.formats.torch.constants import as_native, layer_parameter
+from fetafix.formats.torch.recurrent import overwriting, recurrent
 from fetafix.formats.transfer import Changes, SetArgument, SetConstant
 from fetafix.ir import Array, Graph
 
@@ -47,8 +48,8 @@ class FxHost:
         """The node of `tensor` with its changes made. Raises Unsupported before anything is changed."""
         node = self.tensors[tensor]
         unit = self._unit(node)
-        edits = bool(changes.constants or changes.arguments or wires)
-        if edits and any(not set(n.users) <= set(unit) for n in unit[1:]):
+        local = bool(changes.arguments or wires or not all(recurrent(c) for c in changes.constants))
+        if local and any(not set(n.users) <= set(unit) for n in unit[1:]):
             raise Unsupported(f"{node.name} shares what it computes from with other layers")
         actions: list[Action] = []
         layer = self._layer(unit)
@@ -99,6 +100,8 @@ class FxHost:
         if bound is not None:
             value = None if change.new is None else float(np.asarray(change.new).reshape(()))
             return self._argument(node, SetArgument(change.node, bound, value))
+        if recurrent(change):
+            return self._recurrent(unit, change)
         if node.op == "call_module":
             found = layer_parameter(self.gm.get_submodule(node.target), str(node.target), change)
             if found is not None:
@@ -107,6 +110,12 @@ class FxHost:
                 self._allow(held or name != "bias")
                 return lambda: self._set_parameter(self._own_module(node), name, value)
         return self._fetched(unit, change)
+
+    def _recurrent(self, unit: Sequence[Any], change: SetConstant) -> Action:
+        """Each of the layer's own tensors that changes; what an earlier output of the layer has set stays."""
+        held = [t for n in unit if n.op == "call_module" for t in self._own_module(n).parameters()]
+        held += [self._fixed_value(s) for n in unit for s in n.all_input_nodes if s.op == "get_attr"]
+        return overwriting([*held, *self.gm.parameters()], change)
 
     def _set_parameter(self, module: Any, name: str, value: Any) -> None:
         import torch

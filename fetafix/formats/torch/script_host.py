@@ -14,6 +14,7 @@ from fetafix.formats.base import Unsupported
 from fetafix.formats.torch import fragment as torch_fragment
 from fetafix.formats.torch.attributes import argument, clip_bound
 from fetafix.formats.torch.constants import as_native
+from fetafix.formats.torch.recurrent import overwriting, recurrent
 from fetafix.formats.torch.script import _outputs, attribute_path, inlined, is_tensor, values
 from fetafix.formats.transfer import Changes, SetArgument, SetConstant
 from fetafix.ir import Array, Graph
@@ -69,6 +70,9 @@ class ScriptHost:
             value = None if change.new is None else float(np.asarray(change.new).reshape(()))
             return self._argument(node, SetArgument(change.node, bound, value))
         held = dict([*self._module.named_parameters(), *self._module.named_buffers()])
+        if recurrent(change):
+            # of its own first; where exporters left out two Transposes the layer before is part of this one
+            return overwriting([*(held[p] for p in _read(node) if p in held), *held.values()], change)
         for slot, value in enumerate(list(node.inputs())):
             path = attribute_path(value)
             if change.old is not None and path == change.tensor and path in held and change.new is not None:
@@ -173,6 +177,12 @@ class ScriptHost:
         torch._C._jit_pass_dce(self._graph)
         self._graph.lint()
         return self._module
+
+
+def _read(node: Any) -> list[str]:
+    """The paths of the module's tensors that a node reads, as they are or in lists."""
+    lists = [v.node() for v in node.inputs() if v.node().kind() == "prim::ListConstruct"]
+    return [p for n in (node, *lists) for v in n.inputs() if (p := attribute_path(v))]
 
 
 def _argument_names(node: Any) -> list[str]:
