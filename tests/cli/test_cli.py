@@ -71,7 +71,8 @@ def test_help_names_every_command_as_its_module_does() -> None:
 def test_every_option_is_explained(name: str) -> None:
     command = cli.get_command(None, name)  # type: ignore[arg-type]
     assert command is not None
-    assert [p.name for p in command.params if isinstance(p, click.Option) and not p.help] == []
+    every = [command, *getattr(command, "commands", {}).values()]
+    assert [p.name for c in every for p in c.params if isinstance(p, click.Option) and not p.help] == []
 
 
 def test_version() -> None:

@@ -18,7 +18,8 @@ def options() -> set[str]:
     for name in COMMANDS:
         command = cli.get_command(None, name)  # type: ignore[arg-type]
         assert command is not None
-        known.update(o for p in command.params for o in p.opts)
+        inner = getattr(command, "commands", {}).values()
+        known.update(o for c in (command, *inner) for p in c.params for o in p.opts)
     return known
 
 
