@@ -76,9 +76,18 @@ def settings(node: Node, source: Graph) -> Iterator[dict[str, Attribute | None]]
         for alpha, a, b in product(_scales(source), (0, 1), (0, 1)):
             yield {"alpha": alpha, "transA": a, "transB": b}
     elif node.op == "SkipLayerNormalization":
-        for other in source.nodes:
-            if other.op == "LayerNormalization":
-                yield {"epsilon": float(canonical(other, source)["epsilon"])}
+        yield from ({"epsilon": epsilon} for epsilon in _epsilons(source))
+
+
+def _epsilons(source: Graph) -> list[float]:
+    """What the source's normalisations add to a variance: their attribute, or the constant of an Add spelled out."""
+    found = [float(canonical(n, source)["epsilon"]) for n in source.nodes if n.op == "LayerNormalization"]
+    for node in source.nodes:
+        for slot in range(2):
+            value = source.constant(node, slot) if node.op == "Add" else None
+            if value is not None and value.size == 1 and 0 < float(value.flat[0]) < 1:
+                found.append(float(value.flat[0]))
+    return list(dict.fromkeys(found))
 
 
 def _scales(source: Graph) -> list[float]:

@@ -16,7 +16,7 @@ from fetafix.faults import get
 from fetafix.graph.canonical import canonical
 from fetafix.graph.fusions import Pair, activation, fused, pairs
 from fetafix.graph.proto import load_graph, model_from_graph
-from fetafix.ir import Graph
+from fetafix.ir import Graph, Value
 from tests.faults.models import renamed, residual
 from tests.faults.sites import broken, cnn, feeds_of
 from tests.faults.support import EVALUATOR, Builder, feeds_for, with_shapes
@@ -97,3 +97,30 @@ def test_what_onnx_runtime_optimises_is_no_fault(make: Callable[[], Graph], tmp_
     assert len(target.nodes) < len(source.nodes)
     treatment = treated(source, target, feeds(source))
     assert treatment.steps == () and treatment.target is target
+
+
+def normalised(epsilon: float | None) -> Graph:
+    """A sum and its normalisation: fused with an epsilon, or spelled out (None)."""
+    b = Builder(3)
+    x = b.input((2, 5, 8), "tokens")
+    y, gamma, beta = b.op("MatMul", x, b.weight(8, 8)), b.normal(8, mean=1, scale=0.2), b.normal(8)
+    if epsilon is None:
+        y = b.op("Add", y, x)
+        y = b.op("Sub", y, b.op("ReduceMean", y, axes=(-1,)))
+        variance = b.op("ReduceMean", b.op("Mul", y, y), axes=(-1,))
+        y = b.op("Div", y, b.op("Sqrt", b.op("Add", variance, np.array(1e-5, np.float32))))
+        y = b.op("Add", b.op("Mul", y, gamma), beta)
+    else:
+        y = b.op("SkipLayerNormalization", y, x, gamma, beta, domain="com.microsoft", epsilon=epsilon)
+    y = b.op("Gemm", b.op("Reshape", y, np.array([-1, 40])), b.weight(6, 40), b.normal(6), transB=1)
+    made = Value(y, np.dtype(np.float32))
+    return Graph(tuple(b.nodes), dict(b.tensors), tuple(b.inputs), (made,), {"": 17, "com.microsoft": 1})
+
+
+def test_an_epsilon_is_taken_from_a_normalisation_that_is_spelled_out() -> None:
+    source = with_shapes(normalised(None), feeds_for(normalised(None)))
+    sound_one = renamed(normalised(1e-5))
+    assert treated(source, sound_one, feeds(source)).steps == ()
+    treatment = heals(source, renamed(normalised(0.3)), feeds(source), "cg-bad-fusion", feeds(source, 4))
+    (node,) = fused(treatment.target)
+    assert node.attrs["epsilon"] == pytest.approx(1e-5)
