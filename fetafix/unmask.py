@@ -8,6 +8,7 @@ in the lifted graph, a few inputs are tried on that graph against the source's: 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -27,8 +28,11 @@ from fetafix.rivals import shaken
 from fetafix.treat import Progress, Treatment, treat
 from fetafix.workbench import Workbench
 
-_ANNEXES, _RANGE = 3, 64
-_QUICK, _DEEP = Budget(probes=6), Budget(probes=26, pairs=4, steps=3, generations=6, children=8)
+_ANNEXES, _RANGE = 3, 16
+_CHEAP = 1 << 22  # values that the source computes for a sample: a quick search leaves larger models alone
+_EXACT, _ROUGH = 1e-4, 1e-3  # of the largest answer
+_STRONGEST = ("negative values only", "saturated", "few distinct values (ties)")  # what a quick search can afford
+_DEEP = Budget(probes=26, pairs=4, steps=3, generations=6, children=8)
 
 
 def further(
@@ -84,13 +88,17 @@ def _masked(bench: Workbench, healed: Graph) -> Annex | None:
     if carried is None or not session.samplings.source.stackable or bench.count < 2:
         return None
     samples = {n: np.asarray(v) for n, v in bench.source_feeds.items()}
-    lifts = _Lifts(bench, healed, carried)
+    deep = session.options.search == "deep"
+    if not deep and _values(bench) > _CHEAP:
+        return None
+    lifts = _Lifts(bench, healed, carried, deep)
     if not lifts.allowed:
         return None
     space = Space.of({n: np.asarray(v) for n, v in session.sets("search", _RANGE)[0].arrays.items()})
     hunt = boundary.Search(lifts.run, samples, space, np.random.default_rng([session.options.seed, 31]))
-    budget = _DEEP if session.options.search == "deep" else _QUICK
-    hunt.all(targeted.probes(samples, space, budget.probes), budget)
+    probes = targeted.probes(samples, space, _DEEP.probes)
+    few = [p for p in probes if p.what in _STRONGEST][: len(_STRONGEST)]
+    hunt.all(probes if deep else few, _DEEP if deep else Budget())
     found = [c for c in hunt.worst() if c.probe.inside][:4]
     if found and len(found) < 4:
         found += [c for c in hunt.kin(found[0], 4) if c.probe.inside]
@@ -102,13 +110,20 @@ def _masked(bench: Workbench, healed: Graph) -> Annex | None:
     return annexed(carried, session.samplings.source, arrays, names, range(1, len(found), 2))
 
 
+def _values(bench: Workbench) -> int:
+    """How many values the source's lift computes for one sample."""
+    shapes = (bench.source.shapes.get(t, ()) for n in bench.source.nodes for t in n.outputs if t)
+    return sum(math.prod(d for d in s if isinstance(d, int)) for s in shapes) // max(1, bench.count)
+
+
 class _Lifts:
     """Both lifted graphs side by side."""
 
-    def __init__(self, bench: Workbench, healed: Graph, carried: Carry) -> None:
+    def __init__(self, bench: Workbench, healed: Graph, carried: Carry, exact: bool) -> None:
+        """exact: measure how far the healed lift is off on the samples, which takes a run of it."""
         self._bench, self._healed, self._carried = bench, healed, carried
         self._names = {s: t for t, s in bench.session.bindings.output_names.items() if t in healed.output_names}
-        self.allowed = self._allowances()
+        self.allowed = self._allowances(exact)
 
     def run(self, feeds: Feeds) -> Scores:
         """Feeds (N, *item) by source input → scores; nothing where a graph cannot run them."""
@@ -135,21 +150,20 @@ class _Lifts:
         bound = {b.source: b for b in self._bench.session.bindings.outputs}
         return {n: bound[n].to_source(v) for n, v in zip(self._names, values, strict=True)}
 
-    def _allowances(self) -> dict[str, Allowance]:
+    def _allowances(self, exact: bool) -> dict[str, Allowance]:
         """From the healed lift's own error on the samples, which is within the noise; none where it is not known."""
-        feeds = self._bench.source_feeds
+        ours = {n: self._bench.aligner.values[n] for n in self._names if n in self._bench.aligner.values}
         try:
-            ours, theirs = self._ours(feeds), self._theirs(feeds)
+            theirs = self._theirs(self._bench.source_feeds) if exact else ours
         except FetafixError:
             return {}
         made = {}
-        noise = self._bench.session.noise
         for name, value in ours.items():
             if value.shape != theirs[name].shape or value.dtype.kind not in "fiub":
                 return {}
-            scale = float(np.abs(np.asarray(value, np.float64)).max(initial=0.0))
-            left = float(np.abs(np.asarray(value, np.float64) - theirs[name]).max(initial=0.0))
-            least = 1e-4 * scale if value.dtype.kind == "f" else 0.0
-            made[name] = Allowance(max(SAFETY * noise.floor(name).max_abs, SAFETY * left, least), 0.0, scale)
-        return made
-
+            numbers = np.asarray(value, np.float64)
+            scale, left = (float(np.abs(v).max(initial=0.0)) for v in (numbers, numbers - theirs[name]))
+            least = (_EXACT if exact else _ROUGH) * scale if value.dtype.kind == "f" else 0.0
+            floor = SAFETY * self._bench.session.noise.floor(name).max_abs
+            made[name] = Allowance(max(floor, SAFETY * left, least), 0.0, scale)
+        return made if len(made) == len(self._names) else {}
