@@ -15,7 +15,7 @@ from fetafix.judge.binding import Binding
 from fetafix.judge.metrics import Errors, errors
 from fetafix.judge.noise import Noise, Tolerance
 from fetafix.judge.statistics import clopper_pearson
-from fetafix.judge.tasks.base import Assignment, Observed
+from fetafix.judge.tasks.base import Assignment, Observed, plain
 from fetafix.judge.tasks.registry import CLASSIFICATION
 from fetafix.report import Agreement, OutputAgreement, TaskAgreement
 
@@ -77,7 +77,7 @@ def compare(
         roles = task.claim.roles
         if all(name in turned for name in roles.values()):
             ties = {role: noise.tie(name) for role, name in roles.items()}
-            first, second = ({role: rows[name] for role, name in roles.items()} for rows in (source, turned))
+            first, second = ({role: plain(rows[name]) for role, name in roles.items()} for rows in (source, turned))
             seen = task.comparator.observe(first, second, task.claim, task.limits, ties)
             if seen is not None:
                 found[task.key] = seen

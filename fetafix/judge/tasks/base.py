@@ -9,7 +9,7 @@ which of two repairs is the better one.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -34,6 +34,21 @@ class View:
     values: Array
     alone: bool = True
     step: float = 0.0
+
+
+def plain(values: Array) -> Array:
+    """Floats that numpy itself does not know (bfloat16) as float32; others as they are."""
+    return values.astype(np.float32) if values.dtype.kind == "V" else values
+
+
+def usable(views: Sequence[View]) -> list[View]:
+    """Outputs that hold real numbers, without the samples where these are not finite; not those without any sample."""
+    made = []
+    for v in (replace(v, values=plain(v.values)) for v in views):
+        if v.values.dtype.kind in "fiub" and v.values.ndim and v.values.size:
+            fine = np.isfinite(v.values.reshape(len(v.values), -1)).all(1)
+            made += [v if fine.all() else replace(v, values=v.values[fine])] if fine.any() else []
+    return made
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from fetafix.ir import Array
 from fetafix.judge.tasks import scores
-from fetafix.judge.tasks.base import Claim, Rows, Sure, View
+from fetafix.judge.tasks.base import Claim, Rows, Sure, View, plain
 from fetafix.judge.tasks.boxes import Detections, corners
 
 _BOXES = re.compile(r"box|loc(?![a-z])|location|rect|roi")
@@ -27,6 +28,7 @@ _FAINT = 0.05
 
 def group(views: Sequence[View], asked: bool) -> Claim | None:
     """The outputs that belong together; None where there are none, or it is not clear which."""
+    views = [replace(v, values=plain(v.values)) for v in views if v.values.size]
     boxes = _boxes(views)
     if boxes is None:
         return _rows(views) if asked and len(views) == 1 else None

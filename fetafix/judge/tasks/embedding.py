@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from fetafix.ir import Array
 from fetafix.judge.heads import head
 from fetafix.judge.labels import class_scores
-from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, alike, figure, only, percent
+from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, alike, figure, only, percent, usable
 
 _NAMES = re.compile(r"embed|feature|descriptor|latent|represent")
 _LEAST = 8
@@ -40,7 +40,7 @@ class Embedding:
 
     def claim(self, views: Sequence[View], asked: bool) -> list[Claim]:
         """Vectors of unit length, or named as embeddings are, that are no classifier's scores."""
-        return [c for v in views if class_scores(v.values) is not None and v.values.dtype.kind == "f"
+        return [c for v in usable(views) if class_scores(v.values) is not None and v.values.dtype.kind == "f"
                 if (c := only(v, "asked", "it has one vector a sample") if asked else _recognised(v)) is not None]
 
     def observe(

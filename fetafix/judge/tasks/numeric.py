@@ -66,10 +66,15 @@ class Numeric:
 
 
 def largest(source: Array, target: Array) -> NDArray[np.float64]:
-    """The largest |t − s| of each sample, float64[N]; equal infinities and NaNs in both do not differ."""
+    """The largest |t − s| of each sample, float64[N]."""
     s, t = (np.asarray(a, np.float64).reshape(len(a), -1) for a in (source, target))
-    same = (s == t) | (np.isnan(s) & np.isnan(t))
-    with np.errstate(invalid="ignore", over="ignore"):
-        off = np.where(same, 0.0, np.abs(t - s))
-    made: NDArray[np.float64] = np.where(np.isnan(off), np.inf, off).max(1, initial=0.0)
+    made: NDArray[np.float64] = distance(s, t).max(1, initial=0.0)
     return made
+
+
+def distance(source: Array, target: Array) -> Array:
+    """|t − s| of float64 arrays; 0 for equal infinities and for NaN in both, infinite for NaN in one only."""
+    same = (source == target) | (np.isnan(source) & np.isnan(target))
+    with np.errstate(invalid="ignore", over="ignore"):
+        off = np.where(same, 0.0, np.abs(target - source))
+    return np.where(np.isnan(off), np.inf, off)

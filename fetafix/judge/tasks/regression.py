@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from fetafix.ir import Array
 from fetafix.judge.heads import head
 from fetafix.judge.tasks import scores
-from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, alike, figure, only
+from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, alike, figure, only, usable
+from fetafix.judge.tasks.numeric import distance
 
 _NAMES = re.compile(r"regress|landmark|keypoint|pose|angle|gaze|steer|coord|price|forecast")
 _MOST, _LEAST = 256, 4
@@ -35,7 +36,7 @@ class Regression:
 
     def claim(self, views: Sequence[View], asked: bool) -> list[Claim]:
         """Few real numbers that are named so; one number that is no probability, maybe."""
-        fits = [v for v in views if v.values.dtype.kind == "f" and v.values[:1].size <= _MOST]
+        fits = [v for v in usable(views) if v.values.dtype.kind == "f" and v.values[:1].size <= _MOST]
         return [c for v in fits
                 if (c := only(v, "asked", "it has few numbers a sample") if asked else _recognised(v)) is not None]
 
@@ -46,8 +47,7 @@ class Regression:
         if not alike(source, target):
             return None
         s, t = (np.asarray(v[OUTPUT], np.float64).reshape(len(v[OUTPUT]), -1) for v in (source, target))
-        off = np.abs(t - s).max(1, initial=0.0)
-        return Observed({"max_abs": np.where(np.isnan(off), np.inf, off)}, {"source": s, "target": t})
+        return Observed({"max_abs": distance(s, t).max(1, initial=0.0)}, {"source": s, "target": t})
 
     def agree(self, seen: Observed, limits: Limits) -> NDArray[np.bool_]:
         """No quantity is off by more than its share of a spread."""
@@ -80,15 +80,15 @@ class Regression:
     def answer(self, seen: Observed, i: int) -> str:
         """The quantity that is off most."""
         s, t = seen.kept["source"][i], seen.kept["target"][i]
-        k = int(np.nan_to_num(np.abs(t - s) / _spread(seen.kept["source"]), nan=np.inf).argmax())
+        k = int((distance(s, t) / _spread(seen.kept["source"])).argmax())
         return f"source says {s[k]:.6g}, target {t[k]:.6g}" + (f" (number {k})" if len(s) > 1 else "")
 
 
 def errors(seen: Observed) -> NDArray[np.float64]:
     """The error of each sample in spreads: float64[N], infinite where one model only says NaN."""
     s, t = seen.kept["source"], seen.kept["target"]
-    off = np.where(np.isnan(s) & np.isnan(t), 0.0, np.abs(t - s) / _spread(s))
-    made: NDArray[np.float64] = np.where(np.isnan(off), np.inf, off).max(1, initial=0.0)
+    with np.errstate(over="ignore"):
+        made: NDArray[np.float64] = (distance(s, t) / _spread(s)).max(1, initial=0.0)
     return made
 
 
@@ -98,11 +98,12 @@ def r_squared(seen: Observed) -> float:
     s, t = seen.kept["source"][known], seen.kept["target"][known]
     if not len(s):
         return 1.0
-    total, off = ((s - s.mean(0)) ** 2).sum(0), ((t - s) ** 2).sum(0)
-    varies = total > 0.0
+    with np.errstate(over="ignore"):
+        total, off = ((s - s.mean(0)) ** 2).sum(0), (distance(s, t) ** 2).sum(0)
+    varies = (total > 0.0) & np.isfinite(total)
     if not varies.any():
         return 1.0 if not off.any() else 0.0
-    return float(np.nan_to_num(1.0 - off[varies] / total[varies], nan=0.0).min())
+    return float((1.0 - off[varies] / total[varies]).min())
 
 
 def _spread(source: Array) -> Array:

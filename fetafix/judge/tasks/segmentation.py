@@ -20,7 +20,20 @@ from numpy.typing import NDArray
 
 from fetafix.ir import Array
 from fetafix.judge.tasks import scores
-from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, alike, figure, only, percent, share
+from fetafix.judge.tasks.base import (
+    OUTPUT,
+    Claim,
+    Limits,
+    Observed,
+    Rows,
+    View,
+    alike,
+    figure,
+    only,
+    percent,
+    share,
+    usable,
+)
 
 _NAMES = re.compile(r"seg|masks?(?![a-z])|pars(e|ing)|class_?map|label_?map")
 _SCORES = re.compile(r"logit|score|class|prob|label|categor|softmax")
@@ -38,7 +51,7 @@ class Segmentation:
 
     def claim(self, views: Sequence[View], asked: bool) -> list[Claim]:
         """Images of classes, by name or by content."""
-        return [c for v in views if (c := _asked(v) if asked else _recognised(v)) is not None]
+        return [c for v in usable(views) if (c := _asked(v) if asked else _recognised(v)) is not None]
 
     def observe(
         self, source: Rows, target: Rows, claim: Claim, limits: Limits, ties: Limits

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fetafix.ir import Array
 from fetafix.judge.tasks import scores
-from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, alike, only, percent, share
+from fetafix.judge.tasks.base import OUTPUT, Claim, Limits, Observed, Rows, View, alike, only, percent, share, usable
 
 _NAMES = re.compile(r"logit|token|vocab|lm_head|next|char|ctc|decoded|sequences?(?![a-z])|output_ids|label|tag")
 _SURELY = re.compile(r"logit|token|vocab|lm_head")
@@ -30,7 +30,7 @@ class Tokens:
 
     def claim(self, views: Sequence[View], asked: bool) -> list[Claim]:
         """Integer sequences; scores that are named so, or are the only output's probabilities."""
-        return [c for v in views if (_ids(v.values) or _scores(v.values))
+        return [c for v in usable(views) if (_ids(v.values) or _scores(v.values))
                 if (c := only(v, "asked", _shape(v)) if asked else _recognised(v)) is not None]
 
     def observe(
