@@ -28,7 +28,7 @@ from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.memory import bytes_off
 from fetafix.graph.parameters import Parameter, differing
 from fetafix.graph.segment import Segment
-from fetafix.graph.weights import close
+from fetafix.graph.weights import close, doubles
 from fetafix.ir import Array, Graph
 
 CODE = "st-storage"
@@ -38,7 +38,7 @@ _ABSURD, _WIDTH = 1e30, {2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 def _damaged(p: Parameter) -> Array:
     """Which elements are off, flat (bool)."""
-    value, reference = np.asarray(p.value, np.float64).ravel(), np.asarray(p.reference, np.float64).ravel()
+    value, reference = doubles(np.asarray(p.value)).ravel(), doubles(p.reference).ravel()
     with np.errstate(invalid="ignore"):
         fine = np.abs(value - reference) <= p.noise * float(np.max(np.abs(reference), initial=0.0))
     return ~fine

@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 
 from fetafix.graph.attributes import canonical
-from fetafix.graph.weights import close
+from fetafix.graph.weights import close, doubles
 from fetafix.ir import Array, Graph, Node
 
 LINEAR = {"Conv": "conv", "ConvTranspose": "convT", "Gemm": "matrix", "MatMul": "matrix"}
@@ -145,7 +145,7 @@ def _linear(node: Node, graph: Graph) -> Folded | None:
     weight = graph.constant(node, 1)
     if weight is None or weight.dtype.kind != "f" or node.domain:
         return None
-    w, values = weight.astype(np.float64), canonical(node, graph)
+    w, values = doubles(weight), canonical(node, graph)
     group = int(values.get("group", 1))
     if LINEAR[node.op] == "matrix":
         if w.ndim != 2:

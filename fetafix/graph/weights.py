@@ -20,6 +20,12 @@ _PROBES = 256
 _MAX_RANK = 5
 
 
+def doubles(value: Array) -> Array:
+    """A tensor as float64; damaged bytes may be signalling NaNs, which convert without a warning."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(value, np.float64)
+
+
 def close(a: Array, b: Array, noise: float = NOISE) -> bool:
     """Whether two tensors of one shape are equal up to `noise` relative to the second's largest magnitude."""
     return a.shape == b.shape and deviation(a, b) <= noise
@@ -29,8 +35,7 @@ def deviation(a: Array, b: Array) -> float:
     """Largest |a − b| over largest |b| of two tensors of one shape, float64; inf where only one is finite."""
     if a.dtype == b.dtype and np.array_equal(a, b):
         return 0.0
-    with np.errstate(invalid="ignore"):  # damaged bytes may be signalling NaNs
-        x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    x, y = doubles(a), doubles(b)
     if not (np.isfinite(x).all() and np.isfinite(y).all()):
         return 0.0 if np.array_equal(x, y, equal_nan=True) else float("inf")
     largest, off = float(np.max(np.abs(y), initial=0.0)), float(np.max(np.abs(x - y), initial=0.0))
@@ -39,7 +44,7 @@ def deviation(a: Array, b: Array) -> float:
 
 def moments(value: Array) -> Array:
     """Size, sum, sum of magnitudes, sum of squares and extremes: a quick order-blind fingerprint, float64 (6,)."""
-    x = np.asarray(value, np.float64).ravel()
+    x = doubles(value).ravel()
     if x.size == 0:
         return np.zeros(6)
     return np.array([x.size, x.sum(), np.abs(x).sum(), np.square(x).sum(), x.min(), x.max()])
@@ -47,7 +52,7 @@ def moments(value: Array) -> Array:
 
 def fingerprint(value: Array) -> Array:
     """The sorted values, float64: equal for every reordering of a tensor."""
-    return np.sort(np.asarray(value, np.float64).ravel())
+    return np.sort(doubles(value).ravel())
 
 
 def alike(a: Array, b: Array, noise: float = NOISE) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from fetafix.edits import InsertNode, SetAttribute, SetInput, apply
+from fetafix.edits import InsertNode, Rewire, SetAttribute, SetInput, apply
 from fetafix.faults import get
 from fetafix.ir import Array, Graph, Node
 from tests.faults import structures as nets
@@ -194,3 +194,67 @@ def test_channels_last_target_with_its_own_axes_is_silent() -> None:
         case = Case.of(source, lambda _, a=axes: through.renamed(model(True, a)))  # type: ignore[misc]
         found = through.healed(case, case.target, "tss-stale-axis", at)
         assert found.steps[0].diagnosis.suspicions[0].evidence["stale"]
+
+
+# ---------------------------------------------------------------- older types: where they are none, and other forms
+
+
+def test_rows_of_a_constant_map_have_no_order() -> None:
+    """Where a map is constant along its pixels, rows within a channel may change places."""
+    b = Builder(0)
+    x = b.op("GlobalAveragePool", b.op("Relu", nets.conv(b, b.input((2, 3, 6, 6)), 3, 4)))
+    x = b.op("Flatten", b.op("Expand", x, np.array([1, 1, 2, 3], np.int64)), axis=1)
+    source = b.build(b.op("Gemm", x, b.weight(5, 24), b.normal(5), transB=1))
+    case = Case.of(source)
+    rows = case.target.initializers[case.target.node("v_t5").inputs[1]].reshape(5, 4, 2, 3)
+    moved = np.ascontiguousarray(rows.transpose(0, 1, 3, 2)).reshape(5, 24)
+    through.silent(case, apply(case.target, [SetInput("v_t5", 1, moved)]))
+
+
+def test_a_bound_out_of_reach_is_silent_and_one_within_reach_is_found() -> None:
+    def model(high: float, size: float) -> Graph:
+        b = Builder(2)
+        x = b.op("Mul", b.op("Sigmoid", nets.conv(b, b.input((2, 3, 6, 6)), 3, 4)), np.array(size, np.float32))
+        bounds = (np.array(0, np.float32), np.array(high, np.float32)) if high else (np.array(0, np.float32),)
+        return nets.end(b, nets.conv(b, b.op("Clip", x, *bounds), 4, 5), 5)
+
+    through.silent(Case.of(model(6, 5.5), lambda _: through.renamed(model(0, 5.5))))
+    case = Case.of(model(6, 9), lambda _: through.renamed(model(0, 9)))
+    through.healed(case, case.target, "lh-relu6-max", {"v_t3"})
+
+
+def test_a_symmetric_kernel_has_no_direction_and_no_order() -> None:
+    b = Builder(0)
+    w = b.weight(4, 3, 3, 3)
+    w = w + w[:, :, ::-1, ::-1]
+    x = b.op("Conv", b.input((2, 3, 6, 6)), np.ascontiguousarray(w), b.normal(4), kernel_shape=(3, 3), pads=nets.PADS)
+    source = nets.end(b, b.op("Relu", x), 4)
+    turned = SetInput("v_t0", 1, np.ascontiguousarray(w[:, :, ::-1, ::-1]))
+    through.silent(Case.of(source), apply(Case.of(source).target, [turned]))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bytes_in_reverse_are_damaged_storage(seed: int) -> None:
+    case = Case.of(nets.stacked(seed))
+    layer = convs(case.target)[1 + seed]
+    swapped = weight_of(case.target, layer).byteswap()
+    through.healed(case, apply(case.target, [SetInput(layer.key, 1, swapped)]), "st-storage", {layer.key})
+
+
+def test_exchanged_operands_of_a_normalisation_that_the_source_has_as_one_operator() -> None:
+    b, c = Builder(6), Builder(6)
+    gamma, beta = b.normal(8, mean=1.0, scale=0.2), b.normal(8, scale=0.2)
+    x = b.op("LayerNormalization", b.op("Tanh", b.input((2, 5, 8))), gamma, beta, axis=-1, epsilon=1e-3)
+    source = b.build(b.op("MatMul", x, b.weight(8, 4)))
+    y = c.op("Tanh", c.input((2, 5, 8)))
+    y = c.op("Sub", y, c.op("ReduceMean", y, axes=(-1,)))
+    spread = c.op("ReduceMean", c.op("Mul", y, y), axes=(-1,))
+    y = c.op("Div", y, c.op("Sqrt", c.op("Add", spread, np.array(1e-3, np.float32))))
+    y = c.op("Add", c.op("Mul", y, gamma), beta)
+    target = c.build(c.op("MatMul", y, source.initializers[source.nodes[2].inputs[1]]))
+    case = Case.of(source, lambda _: through.renamed(target))
+    through.silent(case)
+    for key in ("v_t2", "v_t7"):
+        node = case.target.node(key)
+        exchanged = [Rewire(key, 0, node.inputs[1]), Rewire(key, 1, node.inputs[0])]
+        through.healed(case, apply(case.target, exchanged), "cg-operand-swap", {key})
