@@ -81,7 +81,8 @@ class TaskAgreement(Record, frozen=True, kw_only=True):
     "yes", or "maybe", a guess that decides nothing; why: what it rests on. weighs: whether it counts in the verdict.
     samples, agreeing, share: how many were compared, and on how many of them the answers agree within the `limits`;
     bounds: exact ones of the share. likeness: from 0 to 1, how much alike the answers are. figures: the comparator's,
-    by name (segmentation: miou, worst_miou, pixels; …); words: the same in words. mismatches: samples that disagree.
+    by name (segmentation: miou, worst_miou, pixels; …), null where one is not finite; words: the same in words.
+    mismatches: samples that disagree.
     """
 
     task: str
@@ -94,7 +95,7 @@ class TaskAgreement(Record, frozen=True, kw_only=True):
     share: float | None = None
     bounds: tuple[float, float] | None = None
     likeness: float | None = None
-    figures: dict[str, float] = {}
+    figures: dict[str, float | None] = {}
     words: str = ""
     limits: dict[str, float] = {}
     mismatches: list[str] = []

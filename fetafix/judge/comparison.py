@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -129,7 +130,8 @@ def _task(
         task=comparator.name, outputs=list(task.outputs), sure=task.claim.sure, weighs=weighs, why=task.claim.why,
         samples=n, agreeing=hits, share=hits / n if n else None,
         bounds=clopper_pearson(hits, n, confidence) if n else None, likeness=comparator.likeness(seen) if n else None,
-        figures=figures, words=comparator.words(figures) if figures else "", limits=dict(task.limits), mismatches=lines,
+        figures={k: v if math.isfinite(v) else None for k, v in figures.items()},
+        words=comparator.words(figures) if figures else "", limits=dict(task.limits), mismatches=lines,
     )
 
 

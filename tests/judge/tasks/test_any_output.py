@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import ml_dtypes
+import msgspec
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -14,6 +15,7 @@ from fetafix.judge.comparison import agreement, compare
 from fetafix.judge.noise import Noise
 from fetafix.judge.tasks.base import View
 from fetafix.judge.tasks.choice import choose
+from fetafix.report import Agreement
 
 NAMES = ["y", "logits", "scores", "boxes", "mask", "embedding", "tokens", "pose", "num_detections", "classes", "hidden"]
 DTYPES = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.int64, np.int32, np.uint8, np.bool_, np.complex64,
@@ -54,5 +56,23 @@ def test_nothing_is_refused_and_everything_agrees_with_itself(values: dict[str, 
         total = compare(bound, tasks, values, values, Noise())
         told = agreement(total, bound, tasks, {}, Noise(), weighing=tasks)
     for task in told.tasks:
-        finite = all(np.isfinite(values[o].astype(np.float64)).all() for o in task.outputs if values[o].dtype.kind != "U")
-        assert task.share == 1.0 or not finite, task
+        assert task.share == 1.0 or not all(np.isfinite(values[o].astype(np.float64)).all() for o in task.outputs), task
+
+
+@given(outputs(), st.integers(0, 2), st.sampled_from([None, np.nan, np.inf]))
+@settings(max_examples=60)
+def test_whatever_the_target_says_is_reported(values: dict[str, np.ndarray], turn: int, odd: float | None) -> None:
+    """Its answers are turned along an axis, and spoilt; the report is written and read back."""
+    target = {n: np.flip(v, min(turn, v.ndim - 1)).copy() for n, v in values.items()}
+    for v in target.values():
+        if odd is not None and v.dtype.kind == "f" and v.size:
+            v.reshape(-1)[-1] = odd
+    tasks = choose([View(n, v, len(values) == 1) for n, v in values.items()], (), {})
+    bound = [Binding(n, n, "by name") for n in values]
+    with np.errstate(all="ignore"):
+        total = compare(bound, tasks, values, target, Noise()) + compare(bound, tasks, values, values, Noise())
+        told = agreement(total, bound, tasks, {}, Noise(), weighing=tasks)
+    assert msgspec.json.decode(msgspec.json.encode(told), type=Agreement) == told
+    for task in told.tasks:
+        assert task.samples == 2 * len(next(iter(values.values()))) and task.agreeing <= task.samples
+        assert len(task.mismatches) == min(20, task.samples - task.agreeing) and 0.0 <= (task.likeness or 0.0) <= 1.0001
