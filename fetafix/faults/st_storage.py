@@ -41,7 +41,7 @@ def _damaged(p: Parameter) -> Array:
     value, reference = doubles(np.asarray(p.value)).ravel(), doubles(p.reference).ravel()
     with np.errstate(invalid="ignore"):
         fine = np.abs(value - reference) <= p.noise * float(np.max(np.abs(reference), initial=0.0))
-    return ~fine
+    return np.asarray(~fine)
 
 
 def _bits(p: Parameter, places: Array) -> int:

@@ -268,5 +268,5 @@ class Evidence:
         first = [w for w in wanted if w in allowed and (w.perm is None or w.perm in CHANNEL_MOVES)][:1]
         found = [(w, value.shape) for w in dict.fromkeys([*first, *allowed])]
         usual = {w.perm for w in wanted if w.perm in CHANNEL_MOVES and len(w.perm or ()) == len(shape)}
-        moved = ((Layout(p), tuple(shape[i] for i in p)) for p in usual if p is not None)
-        return [*found, *(m for m in moved if m[1] != value.shape and m[0] not in allowed)]  # a reduction kept its axes
+        kept = ((Layout(p), tuple(shape[i] for i in p)) for p in usual if p is not None)
+        return [*found, *(m for m in kept if m[1] != value.shape and m[0] not in allowed)]  # a reduction kept its axes
