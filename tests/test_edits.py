@@ -16,6 +16,7 @@ from fetafix.errors import EditError
 from fetafix.ir import Array, Graph, Node
 from tests.faults.models import heads, residual
 from tests.faults.support import EVALUATOR, Builder
+from tests.faults.test_cg_traced_branch import model as branching
 
 GRAPH = residual(end="")
 FEEDS = {"image": np.random.default_rng(0).standard_normal((2, 3, 12, 12)).astype(np.float32)}
@@ -204,3 +205,16 @@ def test_inserted_nodes_find_each_other_where_the_canonical_form_hides_the_name(
     (value,) = EVALUATOR.run(apply(graph, edits), {graph.input_names[0]: np.ones((2, 3), np.float32)},
                              graph.output_names)
     np.testing.assert_allclose(value, 3.0)
+
+
+def test_bodies_follow_what_is_removed_and_inserted() -> None:
+    source = branching()
+    (relu,) = (n for n in source.nodes if n.op == "Relu")
+    feeds = {"image": np.random.default_rng(0).standard_normal((1, 3, 8, 8)).astype(np.float32)}
+    gone = apply(source, [ed.RemoveNode(relu.key)])
+    assert all(relu.key not in n.reads for n in gone.nodes)
+    neg = apply(gone, [ed.InsertNode(relu.inputs[0], Node("Relu", (relu.inputs[0],), ("again",)))])
+    (a,), (b,) = (EVALUATOR.run(g, feeds, g.output_names) for g in (source, neg))
+    (c,) = EVALUATOR.run(gone, feeds, gone.output_names)
+    assert np.allclose(a, b, atol=1e-6) and not np.allclose(a, c, atol=1e-3)
+    assert source.node(relu.key) is relu

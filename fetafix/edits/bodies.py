@@ -24,7 +24,8 @@ def renamed(body: Body, names: Mapping[str, str], taken: Collection[str] = ()) -
 
 
 def _rename(graph: Any, outer: Mapping[str, str], taken: set[str]) -> None:
-    own = [v.name for v in graph.input] + [t.name for t in graph.initializer] + [o for n in graph.node for o in n.output]
+    made = [o for n in graph.node for o in n.output]
+    own = [*(v.name for v in graph.input), *(t.name for t in graph.initializer), *made]
     table, used = dict(outer), taken | set(outer.values())
     for name in dict.fromkeys(o for o in own if o):
         table[name] = free(name, used)

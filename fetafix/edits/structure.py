@@ -105,6 +105,9 @@ class InsertNode:
         for key, slot in served:
             consumer = changed.get(key) or find(graph, key)
             changed[key] = consumer.with_input(slot, node.outputs[0])
+        for reader, slot in graph.consumers.get(self.after, ()) if self.consumers is None else ():
+            if slot < 0:  # a body reads it
+                changed[reader.key] = called(changed.get(reader.key, reader), {self.after: node.outputs[0]})
         tensors = {**graph.initializers, **{names[n]: c for n, c in self.constants.items()}}
         result = exchanged(graph, changed, initializers=tensors)
         result = replace(result, nodes=topological((*result.nodes, node)))

@@ -79,7 +79,10 @@ def cast(array: Array, spec: TensorInfo, origin: str, samples: Sequence[int] = (
         if wrong.any():
             at = tuple(int(i) for i in np.argwhere(wrong)[0])
             sample = samples[at[0]] if samples else at[0]
-            raise InputDataError(f"{where}, but sample {sample} holds {array[at]} at {list(at[1:])}")
+            hint = "; whatever feeds it cuts such numbers off (`fetafix faults id-wrapper-dtype`)"
+            raise InputDataError(
+                f"{where}, but sample {sample} holds {array[at]} at {list(at[1:])}{hint if dtype.kind in 'iu' else ''}"
+            )
         return array.astype(dtype)
     with np.errstate(over="ignore", invalid="ignore"):
         done: Array = array.astype(dtype)
