@@ -82,6 +82,20 @@ def test_truth_is_what_differs_and_what_lies_beside_it() -> None:
     assert nothing.layers == frozenset() and not nothing.right(conv.label)
 
 
+def test_edits_in_place_and_beyond() -> None:
+    healthy = graph()
+    relu, conv, gemm = op(healthy, "Relu"), op(healthy, "Conv"), op(healthy, "Gemm")
+    mutant = apply(healthy, [ed.RemoveNode(relu.key)])
+    fault = truth.between(healthy, mutant)
+    clips = [ed.InsertNode(relu.input(0), Node("Clip", (relu.input(0), ""), ("clipped",), {}, "clip")),
+             ed.InsertNode("clipped", Node("Abs", ("clipped",), ("positive",), {}, "abs"))]
+    layers, beyond = truth.beyond(fault, mutant, apply(mutant, clips))
+    assert {"clip", "abs"} <= set(layers) and beyond == []
+    elsewhere = ed.SetInput(gemm.key, 2, np.zeros(10, np.float32))
+    assert truth.beyond(fault, mutant, apply(mutant, [*clips, elsewhere]))[1] == [gemm.label]
+    assert conv.label not in layers
+
+
 def test_truth_of_a_missing_node_and_of_the_interface() -> None:
     before = graph()
     relu = op(before, "Relu")

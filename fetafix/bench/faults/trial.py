@@ -123,8 +123,8 @@ def _reach(nursery: Nursery, mutant: Mutant, out: Path) -> dict[str, int]:
     """How many nodes the repair touched, and how many of them the fault had not."""
     if not out.exists():
         return {}
-    done = truth.between(nursery.read(mutant.path), nursery.read(out)).layers
-    return {"edited": len(done), "beyond": sum(not mutant.touched.right(layer) for layer in done)}
+    done, beyond = truth.beyond(mutant.touched, nursery.read(mutant.path), nursery.read(out))
+    return {"edited": len(done), "beyond": len(beyond)}
 
 
 def _with_reason(row: Row, report: Report) -> Row:

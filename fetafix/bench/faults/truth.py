@@ -44,6 +44,21 @@ def between(before: Graph, after: Graph) -> Touched:
     return Touched(frozenset(n.label for n in nodes), frozenset(near), declared[0] != declared[1] or order or at_ends)
 
 
+def beyond(fault: Touched, before: Graph, after: Graph) -> tuple[list[str], list[str]]:
+    """(nodes that a repair touched, those among them that the fault had not touched and that are not next to it).
+
+    New nodes count as in place where they stand next to what the fault touched, or to new nodes in place.
+    """
+    done = sorted(between(before, after).layers)
+    old = {n.label for n in before.nodes}
+    new = {n.label: n.key for n in after.nodes if n.label not in old}
+    place = {layer for layer in done if fault.right(layer)}
+    while more := {layer for layer, key in new.items() if layer not in place and any(
+            n.label in place or fault.right(n.label) for n in _neighbours(after, key))}:
+        place |= more
+    return done, [layer for layer in done if layer not in place]
+
+
 def _neighbours(graph: Graph, key: str) -> list[Node]:
     node = graph.producers.get(key)
     if node is None:
