@@ -11,12 +11,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell that runs the tests in the background has it so, and
     signal.signal(signal.SIGINT, signal.default_int_handler)  # the commands that tests interrupt would inherit it
 
+
+settings.register_profile("fetafix", deadline=None)  # no test depends on how busy the machine is
+settings.load_profile("fetafix")
 
 os.environ["FETAFIX_NO_STATISTICS"] = "1"  # tests neither read nor feed the statistics of whoever runs them
 

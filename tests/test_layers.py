@@ -24,7 +24,7 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
      "workbench", "lift_check", "tapped", "options", "outputs", "preparation", "planning", "annex", "boundary",
      "hidden", "rivals", "evidence", "unmask", "ranking"),
     ("faults",),
-    ("judge", "graph", "inputs"),
+    ("judge", "graph", "inputs", "storage"),
     ("parallel", "pending", "worker", "launch", "feeding", "channel"),
     ("formats",),
     ("graph.proto", "graph.evaluate", "graph.canonical"),

@@ -1,0 +1,15 @@
+"""Weights in a storage that flips bits: number formats, flips, protections, and what they are worth.
+
+    encodings       what a weight looks like in storage: fp32, fp16, bf16, Qm.n, int8; values ↔ bit patterns
+    flips           independent random bit flips of any number of bits, exact, by the gaps between them
+    constants       what weights are multiplied by before they are stored
+    secded          a code within each 32-bit word: corrects one flip, detects two
+    reed_solomon    a code beside the file: restores it bit by bit
+    schemes         protections: weights → what is stored → weights
+    prediction      the error that flips make, by number format, scheme and bit, in closed form
+    survival        how many trials decide a question, and when to stop
+
+All of it is numpy on arrays; files, models and processes are elsewhere. The method of multiplying weights before they
+are stored is that of Fuengfusin and Tamukoh, "Harden Deep Neural Networks Against Fault Injections Through Weight
+Scaling" (arXiv 2411.18993).
+"""
