@@ -25,7 +25,8 @@ _SAME_WEIGHTS = 1e-4
 _SAME_CODES = 0.04  # extremes move by up to half a step of 127, some values become zero
 _REGION = 40
 CHANNEL_MOVES = {(0, 2, 1), (0, 2, 3, 1), (0, 3, 1, 2), (0, 2, 3, 4, 1), (0, 4, 1, 2, 3)}
-WEIGHTED = {"Conv", "FusedConv", "FusedGemm", "FusedMatMul", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN", "Gather", "QLinearConv", "MatMulInteger"}
+WEIGHTED = {"Conv", "FusedConv", "FusedGemm", "FusedMatMul", "ConvTranspose", "Gemm", "MatMul", "LSTM", "GRU", "RNN",
+            "Gather", "QLinearConv", "MatMulInteger"}
 _FAMILIES = (
     {"Conv", "FusedConv"},
     {"Gemm", "MatMul", "FusedGemm", "FusedMatMul"},
