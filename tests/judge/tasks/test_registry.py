@@ -7,6 +7,7 @@ import sys
 import types
 from collections.abc import Iterator, Sequence
 from importlib.metadata import EntryPoint
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ import pytest
 from fetafix.errors import UsageError
 from fetafix.judge.tasks import registry
 from fetafix.judge.tasks.base import Claim, View, only
-from fetafix.judge.tasks.choice import choose
+from fetafix.judge.tasks.choice import choose, wishes
 from fetafix.judge.tasks.numeric import Numeric
 
 
@@ -63,3 +64,33 @@ def test_one_that_cannot_serve_is_an_error(package: str, what: str, words: str) 
     with pytest.raises(UsageError, match=re.escape(words)) as caught:
         registry.known([point(package, what)])
     assert f"somebody_elses:{what}" in str(caught.value)
+
+
+INSTALLED = '''
+from fetafix.judge.tasks.classification import Classification
+
+
+class Captions(Classification):
+    name = "captions"
+
+    def claim(self, views, asked):
+        return []
+'''
+
+
+def test_one_that_is_installed_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "captions_of_a_friend.py").write_text(INSTALLED)
+    info = tmp_path / "captions_of_a_friend-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: captions-of-a-friend\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[{registry.GROUP}]\ncaptions = captions_of_a_friend:Captions\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    registry.comparators.cache_clear()
+    try:
+        assert next(iter(registry.comparators())) == "captions"
+        assert wishes("captions")[0].task == "captions"
+    finally:
+        registry.comparators.cache_clear()
+        sys.modules.pop("captions_of_a_friend", None)
+    monkeypatch.undo()
+    assert "captions" not in registry.comparators()
