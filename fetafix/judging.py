@@ -14,7 +14,7 @@ from fetafix.judge import codes
 from fetafix.judge.binding import Bindings
 from fetafix.judge.comparison import Comparison, agreement
 from fetafix.judge.metrics import Errors
-from fetafix.judge.noise import Tolerance, softmax_gain, tolerance
+from fetafix.judge.noise import Tolerance, tolerance
 from fetafix.judge.statistics import Stopping
 from fetafix.judge.tasks.base import Assignment
 from fetafix.judge.tasks.registry import CLASSIFICATION, NUMERIC
@@ -123,9 +123,9 @@ class Judge:
         eps, steps = arithmetic_eps(self.info), self.steps(opponent)
         found = {}
         for name in (b.source for b in opponent.bindings.outputs):
-            sums, base = total.errors.get(name, Errors()), self.probe.base[name]
-            floor, step, gain = self.probe.noise.floor(name), steps.get(name, 0.0), softmax_gain(base)
-            found[name] = tolerance(floor, base.dtype, sums.scale, eps, step, sums.rms, gain)
+            sums, dtype = total.errors.get(name, Errors()), self.probe.base[name].dtype
+            floor, step, gain = self.probe.noise.floor(name), steps.get(name, 0.0), self.probe.gain(name)
+            found[name] = tolerance(floor, dtype, sums.scale, eps, step, sums.rms, gain)
         return found
 
     def _same(self, total: Comparison, opponent: Opponent) -> set[str]:

@@ -10,7 +10,7 @@ import numpy as np
 from fetafix.errors import RuntimeCrash
 from fetafix.inputs.samples import SampleSet
 from fetafix.ir import Array
-from fetafix.judge.noise import EPS, Noise, measure, one_ulp
+from fetafix.judge.noise import EPS, Noise, measure, one_ulp, softmax_gain
 from fetafix.parallel import ModelProcess, Pending, RowsOfFile, Source
 from fetafix.report import ModelInfo
 
@@ -30,6 +30,13 @@ class Probe:
     noise: Noise
     batched: bool = False
     batch_failure: str = ""
+    _gains: dict[str, float] = field(default_factory=dict, repr=False, compare=False)
+
+    def gain(self, output: str) -> float:
+        """The `softmax_gain` of an output, computed once: it is asked for after every few samples."""
+        if output not in self._gains:
+            self._gains[output] = softmax_gain(self.base[output])
+        return self._gains[output]
 
 
 @dataclass(frozen=True)

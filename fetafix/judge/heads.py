@@ -1,7 +1,7 @@
 """Is an output a classifier's head? Decided by its signature and by what it holds, never by the model's name.
 
-The answer sets the default gate: labels for classifiers, numbers for everything else. "yes" needs evidence; "maybe"
-(class scores by shape only) still gets label figures, but is gated by numbers, the stricter way.
+The answer sets the default gate: labels for classifiers; for everything else see `fetafix.judge.tasks`. "yes" needs
+evidence; "maybe" (class scores by shape only) still gets label figures, but is gated by numbers, the stricter way.
 """
 
 from __future__ import annotations
