@@ -22,10 +22,10 @@ def test_bounds_hold_the_rate_seen(trials: int, data: st.DataObject) -> None:
 def test_looking_after_every_trial_errs_no_more_often_than_promised() -> None:
     rng, wrong = np.random.default_rng(0), 0
     for rate in (0.5, 0.9, 0.95, 1.0):
-        for _ in range(150):
-            seen = np.cumsum(rng.random(150) < rate)
+        for _ in range(50):
+            seen = np.cumsum(rng.random(120) < rate)
             wrong += any(not low <= rate <= high for low, high in (bounds(int(k), n + 1) for n, k in enumerate(seen)))
-    assert wrong / 600 <= 0.05
+    assert wrong / 200 <= 0.05
 
 
 def test_decisions() -> None:
