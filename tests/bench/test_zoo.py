@@ -58,8 +58,11 @@ def test_forms_share_the_function_and_no_inner_name(make: Make, name: str) -> No
 
 
 def test_the_other_exporter_too(tmp_path: Path) -> None:
-    assert set(zoo.make("GRU", tmp_path, forms=("plain",)).forms) == {"plain"}
+    first = zoo.make("GRU", tmp_path, forms=("plain",))
+    before = first.model.read_bytes()
+    assert set(first.forms) == {"plain"}
     _check_forms(zoo.make("GRU", tmp_path, forms=("dynamo",)), {"plain", "dynamo"})
+    assert first.model.read_bytes() == before
 
 
 def _check_forms(made: Made, forms: set[str]) -> None:

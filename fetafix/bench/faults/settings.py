@@ -65,8 +65,8 @@ class Settings(Record, frozen=True, kw_only=True):
 
     @property
     def forms(self) -> list[Form]:
-        """All forms that any pair has."""
-        every = [*self.pairs, *(p for pairs in self.only.values() for p in pairs)]
+        """All forms that any pair of these fault types has."""
+        every = [*self.pairs, *(p for code in self.codes for p in self.pairs_of(code))]
         return [f for f in FORMS if any(f in pair for pair in every)]
 
     def checked(self) -> Settings:

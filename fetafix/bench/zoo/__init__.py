@@ -74,11 +74,13 @@ def make(
             raise UsageError(f"the zoo has no {wrong!r}; known: {', '.join(known)}")
     folder = Path(folder)
     record = folder / f"{name}-{scale}-{seed}.json"
-    if not record.exists() or not {"plain", *forms} <= set(_read(record).forms):
+    made = _read(record) if record.exists() else None
+    have = {} if made is None else made.forms
+    if made is None or not {*forms} <= set(have):
         from fetafix.bench.zoo import build
 
         folder.mkdir(parents=True, exist_ok=True)
-        build.write(name, MODELS[name], scale, seed, [f for f in FORMS if f == "plain" or f in forms], record)
+        build.write(name, MODELS[name], scale, seed, [f for f in FORMS if f in {"plain", *have, *forms}], record, have)
     return _read(record)
 
 

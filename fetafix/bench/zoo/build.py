@@ -22,18 +22,24 @@ BUILDERS: Mapping[str, Callable[[bool, int], Network]] = {
 }
 
 
-def write(name: str, task: Task, scale: Scale, seed: int, forms: Sequence[Form], record: Path) -> None:
-    """Write a network's files beside the record, which comes last."""
+def write(
+    name: str, task: Task, scale: Scale, seed: int, forms: Sequence[Form], record: Path, have: Mapping[Form, Path]
+) -> None:
+    """Write a network's files beside the record, which comes last; forms that are there already stay.
+
+    In one thread, so that the same seed makes the same weights again.
+    """
     import torch
 
-    torch_env.prepare()
+    torch_env.prepare(threads=1)
     torch.manual_seed(seed)
     network = BUILDERS[name](scale == "small", seed)
     stem = record.with_suffix("").name
     written: dict[Form, Path] = {}
     for form in forms:
         written[form] = record.with_name(f"{stem}.onnx" if form == "plain" else f"{stem}.{form}.onnx")
-        EXPORTERS[form](network, tensors(network.samples, 2), written[form], seed)
+        if form not in have:
+            EXPORTERS[form](network, tensors(network.samples, 2), written[form], seed)
     made = Made(
         name=name, scale=scale, task=task, seed=seed, model=written["plain"], samples=_samples(network, record),
         forms=written, inputs=tuple(network.samples), outputs=network.outputs, scores=network.scores)
