@@ -63,7 +63,7 @@ def _moves(graph: Graph, around: Graph) -> Iterator[tuple[Node, Node, bool]]:
 
 def _swaps(graph: Graph, node: Node) -> bool:
     dims, perm = shape(graph, node.input(0)), node.attrs.get("perm")
-    real = [p for p in perm if dims and dims[p] != 1] if isinstance(perm, tuple) else []
+    real = [p for p in perm if isinstance(p, int) and dims and dims[p] != 1] if isinstance(perm, tuple) else []
     return real != sorted(real)
 
 

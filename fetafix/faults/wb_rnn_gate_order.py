@@ -34,7 +34,9 @@ from fetafix.ir import Graph, Node
 CODE = "wb-rnn-gate-order"
 _NAMES = {1: ("W",), 2: ("R",), 3: ("Wb", "Rb")}
 _WRONG = {"LSTM": ((0, 2, 3, 1), (0, 2, 1, 3), (0, 3, 1, 2)), "GRU": ((1, 0, 2),)}
-_FORGOTTEN = ({1: (0,), 2: (0,), 3: (0, 1)}, {3: (0, 1)}, {3: (1,)}, {1: (0,), 2: (0,)}, {2: (0,)})
+_FORGOTTEN: tuple[dict[int, tuple[int, ...]], ...] = (
+    {1: (0,), 2: (0,), 3: (0, 1)}, {3: (0, 1)}, {3: (1,)}, {1: (0,), 2: (0,)}, {2: (0,)},
+)
 
 
 def _orders(p: Parameter) -> dict[str, tuple[int, ...]] | None:

@@ -144,7 +144,8 @@ def _numbered(
             attrs=_seeded(node),
         )
 
-    inputs = tuple(Value(names[k], v.dtype, (None,) * v.ndim) for k, v in given.items())
+    sized = any(n.domain for n in piece.nodes)  # ONNX Runtime's own operators want to know the sizes of their weights
+    inputs = tuple(Value(names[k], v.dtype, v.shape if sized else (None,) * v.ndim) for k, v in given.items())
     outputs = tuple(Value(names[t], np.dtype(np.float32), None) for t in wanted)
     tensors = {names[k]: v for k, v in embed.items()}
     return Graph(tuple(map(renamed, piece.nodes)), tensors, inputs, outputs, piece.opset), names
