@@ -35,6 +35,10 @@ _NOISE_FACTOR = 30.0
 _HALF_FACTOR, _HALF_ULP = 4.0, 2.0**-11
 _SAME_MODEL = 0.5  # share of the source's grids that the target has too where both are the same quantised model
 _TURNED = 12  # anchors that a segment may give up to reach the Transpose that turned them
+_EXACT = frozenset({  # operators that choose or move values, and never round: equal inputs give equal bits
+    "ArgMax", "ArgMin", "TopK", "Cast", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather", "Slice",
+    "Concat", "Identity",
+})  # fmt: skip
 _MOVES = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast"})
 
 
@@ -218,7 +222,9 @@ class Alignment:
         error = float("inf") if guilty.actual is None else relative_error(guilty.actual, expected)
         source_feeds = {n: values[n] for n in source.input_names if n in values}
         names = {v.name for v in self.target.inputs}
-        floor = max(exact_tolerance(expected.dtype), self._noise(source, source_feeds, guilty.source))
+        exact = all(n.op in _EXACT for n in (*target.nodes, *source.nodes))
+        shaken = 0.0 if exact else self._noise(source, source_feeds, guilty.source)
+        floor = max(exact_tolerance(expected.dtype), shaken)
         if halves(self.target) & {t for n in target.nodes for t in (*n.reads, *n.outputs)}:
             rough = _HALF_FACTOR * self._noise(source, source_feeds, guilty.source, _HALF_ULP) / _NOISE_FACTOR
             floor = max(floor, exact_tolerance(HALF), rough)
