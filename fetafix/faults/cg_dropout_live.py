@@ -77,8 +77,9 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
 
 def _floats(graph: Graph, tensor: str) -> bool:
     """Whether a tensor is a batch of several numbers, not a shape or an index."""
-    dims = graph.shapes.get(tensor)
-    return dims is not None and len(dims) >= 2 and all(isinstance(d, int) for d in dims[1:]) and np.prod(dims[1:]) > 1  # type: ignore[arg-type]
+    dims = graph.shapes.get(tensor) or ()
+    known = [d for d in dims[1:] if isinstance(d, int)]
+    return len(dims) >= 2 and len(known) == len(dims) - 1 and int(np.prod(known)) > 1
 
 
 FAULT = FaultType(CODE, "Dropout still at work", "CG", detect, propose, inject, scope="both")

@@ -77,7 +77,8 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
 
 def _like(factor: Array, constant: Array) -> Array:
     """A factor a channel in the shape of a constant: all of them, or their mean."""
-    return factor.reshape(constant.shape) if constant.size == factor.size else np.float64(np.mean(factor))
+    whole: Array = factor.reshape(constant.shape) if constant.size == factor.size else np.asarray(np.mean(factor))
+    return whole
 
 
 def _set(graph: Graph, step: Step, change: Any) -> Edit | None:

@@ -158,7 +158,8 @@ def another_count(site: Any) -> Iterator[tuple[str, int, int, int, Counted]]:
         if 0 < more <= 2:
             for start in (at,) if at is not None else range(more + 1):
                 order = np.arange(start, start + theirs[1])
-                ways = [rows] if (rows := moved(site.target, tensor, order)) else []
+                fewer = moved(site.target, tensor, order)
+                ways: list[list[Edit]] = [fewer] if fewer else []
                 ways.append(gathered(site.target, tensor, order))
                 yield layer, count, theirs[1], start, Counted(ways, _best(site, ways, at))
         elif -2 <= more < 0 and at is not None and ours is not None and wanted is not None:

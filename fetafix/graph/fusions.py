@@ -76,7 +76,8 @@ def settings(node: Node, source: Graph) -> Iterator[dict[str, Attribute | None]]
         for alpha, a, b in product(_scales(source), (0, 1), (0, 1)):
             yield {"alpha": alpha, "transA": a, "transB": b}
     elif node.op == "SkipLayerNormalization":
-        yield from ({"epsilon": epsilon} for epsilon in _epsilons(source))
+        for epsilon in _epsilons(source):
+            yield {"epsilon": epsilon}
 
 
 def _epsilons(source: Graph) -> list[float]:

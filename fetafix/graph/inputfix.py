@@ -65,8 +65,11 @@ def maps(site: Any) -> list[InputMap]:
     return _known[site]
 
 
-def first_layer(site: Models, name: str, edits: Sequence[Edit]) -> float:
-    """Relative L2 error of the target's first linear response at an input after edits; inf where it cannot be told."""
+def first_layer(site: Any, name: str, edits: Sequence[Edit]) -> float:
+    """Relative L2 error of the target's first linear response at an input after edits; inf where it cannot be told.
+
+    site: both models as a whole (`Models`).
+    """
     try:
         target = apply(site.target, edits)
         ours, theirs = frontier(target, name), frontier(site.source, site.inputs[name])
