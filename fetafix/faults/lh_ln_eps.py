@@ -12,7 +12,7 @@ Take over ε: the attribute, or the constant before the Sqrt.
 
 *When not to apply*
 NO-OP: ε far below every variance that occurs. BatchNormalization is lh-bn-eps, Instance- and GroupNormalization
-lh-in-gn.
+lh-in-gn, an operator that fuses Add and normalisation with its own ε cg-bad-fusion.
 
 *Seen in*
 candle PR#271

@@ -41,8 +41,8 @@ def norms(graph: Graph) -> list[Norm]:
 def norm_of(graph: Graph, node: Node) -> Norm | None:
     """The normalisation whose ε a node holds; None for all other nodes."""
     if node.op in OPERATORS:
-        epsilon = canonical(node, graph).get("epsilon", 1e-5 if not node.domain else None)
-        return Norm(node, -1, float(epsilon)) if epsilon is not None else None
+        usual = 1e-12 if node.domain else 1e-5
+        return Norm(node, -1, float(canonical(node, graph).get("epsilon", usual)))
     readers = [n.op for n, _ in graph.consumers.get(node.key, ())]
     if node.op != "Add" or not readers or not set(readers) <= _ROOTS:
         return None

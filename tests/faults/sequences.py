@@ -200,6 +200,29 @@ def attention(b: Builder, x: str, mask: str | Array | None = None, scale: str = 
     return linear(b, y, WIDTH, WIDTH)
 
 
+def block(seed: int = 0, *, fused: bool = False, epsilon: float = 1e-3, opset: int = 17) -> Graph:
+    """One encoder layer: chains and LayerNormalization, or ONNX Runtime's fused operators."""
+    b = Builder(seed, opset)
+    x, own = b.input((3, LENGTH, WIDTH), "series"), {"domain": "com.microsoft"} if fused else {}
+    weights, biases = [b.weight(WIDTH, WIDTH) for _ in range(3)], [b.normal(WIDTH, scale=0.3) for _ in range(3)]
+    if fused:
+        y = b.op("Attention", x, np.concatenate(weights, 1), np.concatenate(biases), num_heads=HEADS, **own)
+    else:
+        q, k, v = (heads(b, b.op("Add", b.op("MatMul", x, w), c)) for w, c in zip(weights, biases, strict=True))
+        scores = b.op("MatMul", q, b.op("Transpose", k, perm=(0, 1, 3, 2)))
+        scores = b.op("Div", scores, np.array(np.sqrt(WIDTH // HEADS), np.float32))
+        y = b.op("Transpose", b.op("MatMul", b.op("Softmax", scores, axis=-1), v), perm=(0, 2, 1, 3))
+        y = b.op("Reshape", y, ints(0, 0, WIDTH))
+    gamma, beta = b.normal(WIDTH, scale=0.2, mean=1.0), b.normal(WIDTH, scale=0.2)
+    if fused:
+        x = b.op("SkipLayerNormalization", x, y, gamma, beta, epsilon=epsilon, **own)
+    else:
+        x = b.op("LayerNormalization", b.op("Add", x, y), gamma, beta, axis=-1, epsilon=epsilon)
+    product, bias = b.op("MatMul", x, b.weight(WIDTH, WIDTH)), b.normal(WIDTH, scale=0.3)
+    x = b.op("BiasGelu", product, bias, **own) if fused else gelu(b, b.op("Add", product, bias))
+    return finish(b, b.op("MatMul", x, b.weight(WIDTH, 3)))
+
+
 def padding_mask(b: Builder) -> str:
     """attention_mask (batch, length), 1 = real, as an additive mask (batch, 1, 1, length)."""
     x = b.op("Cast", b.op("Unsqueeze", token_input(b, "attention_mask"), ints(1, 2)), to=1)

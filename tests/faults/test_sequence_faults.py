@@ -108,6 +108,7 @@ FORMS: dict[str, tuple[Callable[[], Graph], Callable[[], Graph]]] = {
     "a mask of −10⁴, and of −∞": (
         lambda: made.decoder(layers=1), lambda: _remasked(made.decoder(layers=1))),
     "a slice assigned, and put together": (made.assigned, lambda: made.assigned(op="Concat")),
+    "a layer's chains, and ONNX Runtime's fused operators": (made.block, lambda: made.block(fused=True)),
     "ε far below every variance": (
         lambda: made.encoder(layers=1, epsilon=1e-12), lambda: made.encoder(layers=1, epsilon=1e-9)),
 }
@@ -192,6 +193,8 @@ ACROSS: dict[str, tuple[str, Callable[[], Graph], Callable[[], Graph]]] = {
         "lh-ln-eps", lambda: made.encoder(layers=1), lambda: made.encoder(layers=1, spelled=True, epsilon=1e-2)),
     "ε of the operator": (
         "lh-ln-eps", lambda: made.encoder(layers=1, spelled=True), lambda: made.encoder(layers=1, epsilon=1e-2)),
+    "ε of what is fused in the source": (
+        "lh-ln-eps", lambda: made.block(fused=True), lambda: made.block(epsilon=1e-2)),
     "a Gelu spelled the other way": (
         "lh-gelu", lambda: made.decoder(opset=20, act="Gelu none"), lambda: made.decoder(opset=20)),
     "an Attention that is not causal": (
