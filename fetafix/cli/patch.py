@@ -74,7 +74,7 @@ def revert(file: str, model: str, **given: Any) -> None:
 def show(file: str, json_path: str | None) -> None:
     """Say what the patch FILE would do, why, and where it comes from."""
     from fetafix.patch import load
-    from fetafix.patch.use import described
+    from fetafix.patch.outcome import described
     from fetafix.render import patch as text
 
     data = described(*load(file))
@@ -86,7 +86,7 @@ def show(file: str, json_path: str | None) -> None:
 
 def _run(act: Callable[..., Any], file: str, model: str, given: dict[str, Any]) -> None:
     from fetafix.formats.base import OpenOptions
-    from fetafix.patch.use import Wish
+    from fetafix.patch.outcome import Wish
     from fetafix.render import patch as text
 
     opening = OpenOptions(trust=given["trust"], arch=given["arch"], signature=given["signature"])

@@ -18,7 +18,8 @@ The file, version 1: a zip with exactly these members, nothing of it is code.
 The sum tells damage, not who made the patch: review a patch from elsewhere with `fetafix patch show`.
 """
 
+from fetafix.patch.outcome import Outcome
 from fetafix.patch.record import PATCH_VERSION, Patch, load, save
-from fetafix.patch.use import Outcome, apply, revert
+from fetafix.patch.use import apply, revert
 
 __all__ = ["PATCH_VERSION", "Outcome", "Patch", "apply", "load", "revert", "save"]

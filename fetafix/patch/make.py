@@ -14,7 +14,7 @@ from fetafix.edits.inverse import inverse
 from fetafix.errors import FetafixError
 from fetafix.graph.structure import Outline, outline, unlike
 from fetafix.ir import Graph
-from fetafix.patch.record import Patch, edits_to, save, side
+from fetafix.patch.record import Patch, edits_to, side
 from fetafix.patch.replay import Step, replay
 from fetafix.plan import Entry, File
 from fetafix.report import ModelInfo
@@ -68,11 +68,6 @@ def make(
     for _, edits in repairs:
         edits_to(edits, store)  # their arrays
     return patch, store
-
-
-def save_patch(path: str | Path, made: tuple[Patch, ArrayStore]) -> None:
-    """Write a patch. Raises OutputError."""
-    save(made[0], path, made[1])
 
 
 def undoing(repairs: Sequence[Entry], undo: Sequence[tuple[Edit, ...]]) -> list[Step]:

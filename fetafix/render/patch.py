@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from fetafix.patch.use import Outcome, Placed
+from fetafix.patch.outcome import Outcome, Placed
 from fetafix.render.style import number, plural, wrap
 
 _BY = {

@@ -25,7 +25,7 @@ from fetafix.parallel import ModelProcess
 from fetafix.patch import apply as use
 from fetafix.patch import revert, save
 from fetafix.patch.make import Facts, make
-from fetafix.patch.use import Wish
+from fetafix.patch.outcome import Wish
 from fetafix.plan import entry
 from tests.formats.torch_zoo import SIZE, converted, small_cnn
 from tests.patch.conversions import nodes, renamed, saved

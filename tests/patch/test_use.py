@@ -24,7 +24,7 @@ from fetafix.graph.structure import outline, unlike
 from fetafix.ir import Node
 from fetafix.patch import apply as use
 from fetafix.patch import load, revert, save
-from fetafix.patch.use import Wish
+from fetafix.patch.outcome import Wish
 from fetafix.plan import entry
 from fetafix.report import Verdict
 from tests.patch.conversions import broken, network, nodes, patched, renamed, saved
