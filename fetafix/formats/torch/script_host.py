@@ -140,7 +140,7 @@ class ScriptHost:
         """A value that the fragment's traced conversion computes, inlined into the graph."""
         import torch
 
-        piece = torch_fragment.convert(fragment, feeds)
+        piece = _with_traced_shapes(torch_fragment.convert(fragment, feeds))
         args = tuple(torch.from_numpy(np.array(feeds[v.name])) for v in fragment.inputs)
         with torch.no_grad():
             made: Any = torch.jit.trace(piece, args, check_trace=False)  # type: ignore[no-untyped-call]
@@ -183,6 +183,24 @@ def _read(node: Any) -> list[str]:
     """The paths of the module's tensors that a node reads, as they are or in lists."""
     lists = [v.node() for v in node.inputs() if v.node().kind() == "prim::ListConstruct"]
     return [p for n in (node, *lists) for v in n.inputs() if (p := attribute_path(v))]
+
+
+def _with_traced_shapes(piece: Any) -> Any:
+    """A converted fragment whose Shapes are traced as operators: as onnx2torch writes them, the trace bakes them in."""
+    import torch
+
+    class Shape(torch.nn.Module):
+        def __init__(self, start: int, end: int | None) -> None:
+            super().__init__()
+            self.part = slice(start, end)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch._shape_as_tensor(x)[self.part]
+
+    for name, module in list(piece.named_modules()):
+        if type(module).__name__ == "OnnxShape":
+            piece.set_submodule(name, Shape(module._start, module._end))
+    return piece
 
 
 def _argument_names(node: Any) -> list[str]:
