@@ -145,6 +145,32 @@ def test_a_batch_of_three(tmp_path: Path) -> None:
     assert {s.what for s in report.search.shown} == {"in a batch of 3"}
 
 
+def test_ties_are_settled_by_a_look_inside(tmp_path: Path) -> None:
+    """Positive values tie only where they are equal, and the least change breaks that: `check` cannot tell why."""
+    source, target, data = both(tmp_path, ties, np.abs(RNG.normal(size=(40, 6, 8))).astype(np.float32) + 1)
+    report = api.check(source, target, api.Options(data=data))
+    assert report.verdict is Verdict.EQUIVALENT and report.search is not None and report.search.unsure
+    assert any("hangs on rounding" in n for n in report.notes)
+    report = api.localize(source, target, api.Options(data=data))
+    assert report.verdict is Verdict.DIVERGENT and [f.target_layer for f in report.findings] == ["i"]
+
+
+def halves(path: Path, healthy: bool) -> Path:
+    """Which half of a row is larger; another form of the same computes the second half with other roundings."""
+    w = np.kron(np.eye(2), np.full((4, 1), 0.25)).astype(np.float32)
+    scale = np.array([1, 1 if healthy else 3], np.float32)
+    nodes = [node("MatMul", ["x", "w"], ["m"]), node("Mul", ["m", "s"], ["h"]), node("ArgMax", ["h"], ["i"], axis=1),
+             node("Cast", ["i"], ["where"], to=1)]
+    return save(path, nodes, {"x": ["N", 8]}, {"where": ["N", 1]}, {"w": w * scale, "s": 1 / scale})
+
+
+def test_rounding_that_breaks_ties_is_no_fault(tmp_path: Path) -> None:
+    source, target, data = both(tmp_path, halves, RNG.normal(size=(40, 8)).astype(np.float32))
+    report = api.localize(source, target, api.Options(data=data))
+    assert (report.verdict, report.findings) == (Verdict.EQUIVALENT, [])
+    assert report.search is not None and report.search.unsure and not report.search.found
+
+
 def test_a_fault_behind_a_visible_one(tmp_path: Path) -> None:
     """The bias of the head is wrong on every sample; once that is healed, the lost bound shows."""
     def broken(path: Path, healthy: bool) -> Path:
