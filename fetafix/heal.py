@@ -220,7 +220,7 @@ def _united(site: Segment, claims: Sequence[tuple[FaultType, Suspicion]]) -> lis
             fewer = _draft(site, tuple(s for s in remedy.steps if s is not step), 0) if remedy is not None else None
             without = None if fewer is None else _made(site, fewer)
             remedy = without if without is not None and without.healed else remedy
-        if remedy is not None and (remedy.healed or remedy.after < site.error):
+        if remedy is not None and len(remedy.steps) > 1 and (remedy.healed or remedy.after < site.error):
             return [remedy]
     return []
 

@@ -238,7 +238,9 @@ class Walk:
     def _accept(self, hypothesis: Hypothesis, overlay: State, verified: bool) -> None:
         """Record the guilty tensor, its region cut as fine as structure allows, and go on from the supposed value."""
         for target, source in self._inside(hypothesis):
-            if self._vanishing(target, source) or self.source_values[source].dtype.kind not in "fV":
+            dtype = self.source_values[source].dtype
+            numbers = dtype.kind in "fV" or (dtype.kind in "iu" and dtype.itemsize == 1)  # codes of quantised models too
+            if self._vanishing(target, source) or not numbers:
                 continue  # shapes are paired by their place, which tells little; they show where they are used
             known = (self.state.values.get(target), None)  # without it: what is of another size gets the source's
             options = next(o for v in known if (o := self.evidence.layouts(target, source, v, self.state.twins)))
