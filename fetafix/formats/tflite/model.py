@@ -30,6 +30,7 @@ if TYPE_CHECKING:  # edits are needed to write a model, not to run one
 
 FORMAT = "tflite"
 _KERNELS = "float32"
+_QUICKLY_READ = 1 << 26
 
 
 def recognise(path: Path) -> str | None:
@@ -38,8 +39,8 @@ def recognise(path: Path) -> str | None:
 
 
 def prepare(path: Path) -> None:
-    """Import the runtime ahead of need, unless the file may want TensorFlow's instead."""
-    if b"Flex" not in path.read_bytes():
+    """Import the runtime ahead of need, unless the file may want TensorFlow's instead; of a large one that is open."""
+    if path.stat().st_size <= _QUICKLY_READ and b"Flex" not in path.read_bytes():
         from ai_edge_litert import interpreter  # noqa: F401
 
 
