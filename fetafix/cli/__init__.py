@@ -27,7 +27,7 @@ COMMANDS = {
     "patch": "Replay reviewed repairs onto another conversion of the same model.",
     "faults": "List the catalogue of conversion faults, or show one entry.",
     "inject": "Put a seeded fault into a copy of a model.",
-    "bench": "Measure speed, or conversions among all frameworks.",
+    "bench": "Measure speed, conversions among all frameworks, or repairs.",
 }
 INTERRUPTED = 130
 UNEXPECTED = 3
