@@ -57,6 +57,7 @@ class Session:
 
     source: ModelProcess
     target: ModelProcess
+    _source_probe: probing.Probe
 
     def __init__(self, source: str | Path, target: str | Path, options: Options | None = None) -> None:
         self.paths = (Path(source), Path(target))
@@ -115,6 +116,10 @@ class Session:
     def noise(self) -> Noise:
         """The source's noise floor."""
         return self._source_probe.noise
+
+    def widen(self, noise: Noise) -> None:
+        """Count more as the source's noise from now on."""
+        self._source_probe = replace(self._source_probe, noise=self._source_probe.noise.wider(noise))
 
     @property
     def probes(self) -> dict[str, Any]:
