@@ -48,6 +48,7 @@ def op(of: Graph, kind: str) -> Node:
 
 def test_the_shipped_configuration_is_the_whole_catalogue() -> None:
     shipped = settings.load(Path("configs/bench-faults.yaml"))
+    assert shipped == Settings().checked(), "what it shows are the defaults"
     assert shipped.codes == list(catalogue()) and set(shipped.models) == set(MODELS)
     assert len(run.Plan(folder=Path(), settings=shipped).tasks) > 755
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,12 @@ Pair = tuple[Form, Form]
 PAIRS: tuple[Pair, ...] = (
     ("plain", "folded"), ("plain", "dynamo"), ("folded", "dynamo"), ("dynamo", "folded"), ("plain", "renamed"),
 )
+ONLY: Mapping[str, tuple[Pair, ...]] = {
+    "wb-bn-fold": (("plain", "renamed"),), "QP": (("quantised", "requantised"),),
+}
+NUMERIC = ("wb-precision", "lh-bn-eps", "lh-ln-eps", "lh-in-gn", "lh-gelu", "lh-cubic-a", "qp-implicit-dequant",
+           "dt-eps-underflow", "op-softmax")
+INTERFACE = ("id-layout", "id-size", "id-baked-batch", "cg-extra-output", "op-output-order", "op-class-offset")
 
 
 class Gates(Record, frozen=True, kw_only=True):
@@ -28,8 +35,8 @@ class Gates(Record, frozen=True, kw_only=True):
     """
 
     error: _Size = 1e-4
-    numeric: list[str] = []
-    interface: list[str] = []
+    numeric: list[str] = msgspec.field(default_factory=lambda: list(NUMERIC))
+    interface: list[str] = msgspec.field(default_factory=lambda: list(INTERFACE))
 
     def of(self, code: str) -> str:
         """The gate that holds for a fault type."""
@@ -48,9 +55,9 @@ class Settings(Record, frozen=True, kw_only=True):
     models: list[str] = msgspec.field(default_factory=lambda: list(MODELS))
     codes: list[str] = []
     scale: Scale = "small"
-    seeds: Annotated[list[int], msgspec.Meta(min_length=1)] = msgspec.field(default_factory=lambda: [0])
+    seeds: Annotated[list[int], msgspec.Meta(min_length=1)] = msgspec.field(default_factory=lambda: [0, 1, 2])
     pairs: Annotated[list[Pair], msgspec.Meta(min_length=1)] = msgspec.field(default_factory=lambda: list(PAIRS))
-    only: dict[str, list[Pair]] = {}
+    only: dict[str, list[Pair]] = msgspec.field(default_factory=lambda: {k: list(v) for k, v in ONLY.items()})
     samples: _Count = 32
     hidden: _Count = 16
     zoo_seed: int = 0
