@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 
+from fetafix import depth
 from fetafix.errors import ModelError
 from fetafix.judge.tasks.base import Assignment
 from fetafix.judging import Judgement
@@ -80,7 +81,7 @@ def _run(
 def _checked(session: Session) -> Report:
     from fetafix import evidence
 
-    judgement = session.judge("all", stop=True)
+    judgement = depth.judged(session, stop=True)
     report = evidence.extended(session, report_on(session, judgement), judgement)
     return msgspec.structs.replace(report, notes=[*report.notes, *_coded(session, report.verdict)])
 

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fetafix import evidence, explained, offer, planning, preparation, ranking, repair, tapped, unmask
+from fetafix import depth, evidence, explained, offer, planning, preparation, ranking, repair, tapped, unmask
 from fetafix.api import report_on
 from fetafix.edit_data import ArrayStore
 from fetafix.errors import LiftError
@@ -38,7 +38,7 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 def localized(session: Session, reproductions: str | Path | None = None) -> Report:
     """The report of `localize`. reproductions: a folder that minimal ones of the findings are written to."""
-    judgement = session.judge("all", stop=True)
+    judgement = depth.judged(session, stop=True)
     report = evidence.extended(session, _as(report_on(session, judgement), command="localize"), judgement)
     if _settled(report, session):
         return report
@@ -65,7 +65,7 @@ def repaired(session: Session, wanted: RepairOptions) -> Report:
         planning.approved(session, wanted.plan)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(wanted.journal))
-        judgement = session.judge("all")
+        judgement = depth.judged(session)
         report = evidence.extended(session, _as(report_on(session, judgement), command="repair"), judgement)
         if journal.path is None and wanted.offer_journal and not _settled(report, session):
             journal = stack.enter_context(Journal(wanted.offer_journal))

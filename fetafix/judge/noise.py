@@ -3,7 +3,7 @@
 A conversion cannot be asked to agree better with its source than the source does with itself. So the source runs a few
 samples again under changes that mean nothing: one unit in the last place of its inputs ("ulp"), each sample alone
 instead of in a batch ("batch"), without graph optimisation and with one thread ("runtime"), and simply once more
-("repeat").
+("repeat"); and where that does not explain a small difference, with every layer rounded otherwise ("rounding").
 
     floor      = the largest difference that any of these makes, by output (absolute, and as relative L2)
     tolerance  = max(10 · floor, k · eps · scale)    scale: largest |value| of the source's output (1 for relative L2)
@@ -81,6 +81,15 @@ class Noise:
     def floor(self, output: str) -> Floor:
         """The floor of an output; zero where none was measured."""
         return self.floors.get(output, Floor())
+
+    def wider(self, other: Noise) -> Noise:
+        """This noise and that of another change, the larger of both."""
+        floors = dict(self.floors)
+        for name, more in other.floors.items():
+            own = self.floor(name)
+            changes = {**own.changes, **more.changes}
+            floors[name] = Floor(max(own.max_abs, more.max_abs), max(own.rel_l2, more.rel_l2), changes)
+        return replace(self, floors=floors)
 
     def beside(self, source: Noise, names: Mapping[str, str]) -> Noise:
         """This noise, a converted model's, judged by its source's; names: its outputs → the source's.

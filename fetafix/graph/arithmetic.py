@@ -1,0 +1,43 @@
+"""What rounding does inside a network: every layer's result moved by a unit in its last place.
+
+Another implementation of the same arithmetic sums in another order, in every layer, not at the inputs alone. What a
+deep network makes of that cannot be seen from outside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from fetafix.ir import Array, Graph
+
+Run = Callable[[Graph, Mapping[str, Array], Sequence[str]], Sequence[Array]]
+
+
+def rounded_otherwise(
+    graph: Graph, feeds: Mapping[str, Array], run: Run, eps: float, seed: int = 0
+) -> dict[str, Array]:
+    """A graph's outputs where the result x of every node, if it is a float, becomes x · (1 ± eps), signs at random.
+
+    run: runs a graph on feeds and gives the tensors asked for (`Evaluator.run`).
+    """
+    rng, values = np.random.default_rng(seed), dict(feeds)
+    for node in graph.nodes:
+        if graph.fixed(node.key):
+            continue
+        known = {t: c for t in node.reads if (c := graph.value_of(t)) is not None}
+        live = {t: values[t] for t in node.reads if t not in known}
+        outs = [o for o in node.outputs if o]
+        alone = Graph((node,), known, (), (), graph.opset)
+        values.update({o: _moved(v, eps, rng) for o, v in zip(outs, run(alone, live, outs), strict=True)})
+    return {o: values[o] for o in graph.output_names if o in values}
+
+
+def _moved(value: Array, eps: float, rng: np.random.Generator) -> Array:
+    if value.dtype.kind != "f" or not value.size:
+        return value
+    step = max(eps, float(np.finfo(value.dtype).eps))
+    sign = rng.integers(0, 2, value.shape, dtype=np.int8) * 2.0 - 1.0
+    moved: Array = (value * (1.0 + step * sign)).astype(value.dtype)
+    return moved
