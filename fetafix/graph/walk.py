@@ -239,7 +239,7 @@ class Walk:
         """Record the guilty tensor, its region cut as fine as structure allows, and go on from the supposed value."""
         for target, source in self._inside(hypothesis):
             dtype = self.source_values[source].dtype
-            numbers = dtype.kind in "fV" or (dtype.kind in "iu" and dtype.itemsize == 1)  # codes of quantised models too
+            numbers = dtype.kind in "fV" or (dtype.kind in "iu" and dtype.itemsize == 1)  # such as codes
             if self._vanishing(target, source) or not numbers:
                 continue  # shapes are paired by their place, which tells little; they show where they are used
             known = (self.state.values.get(target), None)  # without it: what is of another size gets the source's
