@@ -28,7 +28,7 @@ from fetafix.edits import Edit
 from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.attributes import canonical, shape
 from fetafix.graph.counterparts import best, sureness
-from fetafix.graph.cropping import Crop, as_written, crop_of, cropped, head_of, sliced, total_of
+from fetafix.graph.cropping import Crop, as_written, crop_of, cropped, head_of, sliced, total_of, unsliced
 from fetafix.graph.segment import Segment
 from fetafix.graph.twins import layout, twins
 from fetafix.ir import Graph, Node
@@ -68,6 +68,8 @@ def _claim(
 def _ways(segment: Segment, target: Node, source: Node, ours: Crop, theirs: Crop) -> list[list[Edit]]:
     graph = segment.full
     ways = [sliced(graph, ours, theirs.total), cropped(target, graph, ours, theirs.total)]
+    if ours.slices and not theirs.slices:
+        ways.append(unsliced(target, graph, ours, theirs.total))
     if not theirs.slices and not ours.slices:
         ways.append(as_written(target, source, segment.source))
     return [w for w in ways if w]

@@ -29,7 +29,7 @@ from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.attributes import canonical
 from fetafix.graph.compare import assign, keeps_shape
 from fetafix.graph.doubling import doubled
-from fetafix.graph.kernels import SPATIAL
+from fetafix.graph.kernels import WIDENED
 from fetafix.graph.segment import Segment
 from fetafix.graph.settings import settings
 from fetafix.ir import Graph, Node
@@ -47,7 +47,7 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
     twice = {d.layer.key for d in doubled(segment)}
     for setting in settings(segment):
         ours, theirs = setting.values.get("pads", (None, None))
-        kernel = setting.target.op in SPATIAL
+        kernel = setting.target.op in WIDENED
         if not (kernel or setting.target.op == "Pad") or ours is None or theirs is None:
             continue
         if setting.target.key in twice or (kernel and not _symmetric(theirs) and any(ours)):
@@ -76,7 +76,7 @@ def _less(node: Node, graph: Graph) -> list[tuple[int, ...]]:
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
     """Symmetric pads lose a side, where the output's size hides it (stride 2, even size)."""
-    places = [(n, p) for n in graph.nodes if n.op in SPATIAL for p in _less(n, graph)]
+    places = [(n, p) for n in graph.nodes if n.op in WIDENED for p in _less(n, graph)]
     if not places:
         return None
     node, pads = places[int(rng.integers(len(places)))]

@@ -29,7 +29,7 @@ from fetafix.edits import Edit
 from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.attributes import canonical
 from fetafix.graph.compare import assign, keeps_shape
-from fetafix.graph.kernels import SPATIAL
+from fetafix.graph.kernels import WIDENED
 from fetafix.graph.segment import Segment
 from fetafix.graph.settings import settings
 from fetafix.ir import Graph, Node
@@ -47,7 +47,7 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
     """Twins with other pads, where the source's are asymmetric and the target still pads."""
     for setting in settings(segment):
         ours, theirs = setting.values.get("pads", (None, None))
-        if setting.target.op not in SPATIAL or not ours or not theirs or not asymmetric(theirs) or not any(ours):
+        if setting.target.op not in WIDENED or not ours or not theirs or not asymmetric(theirs) or not any(ours):
             continue
         yield Suspicion(
             CODE, setting.target.key, setting.source.key, setting.confidence(segment, ["pads"]),
@@ -75,7 +75,7 @@ def _wrong_pads(node: Node, graph: Graph) -> list[tuple[int, ...]]:
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
     """Asymmetric pads of a strided operator become symmetric."""
-    places = [(n, p) for n in graph.nodes if n.op in SPATIAL for p in _wrong_pads(n, graph)]
+    places = [(n, p) for n in graph.nodes if n.op in WIDENED for p in _wrong_pads(n, graph)]
     if not places:
         return None
     node, pads = places[int(rng.integers(len(places)))]

@@ -28,7 +28,7 @@ from fetafix.edits import Edit
 from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.attributes import absorbed, canonical
 from fetafix.graph.compare import assign, keeps_shape
-from fetafix.graph.kernels import SPATIAL, field_orders
+from fetafix.graph.kernels import WIDENED, field_orders
 from fetafix.graph.segment import Segment
 from fetafix.graph.settings import Setting, settings
 from fetafix.ir import Graph, Node
@@ -41,7 +41,7 @@ def _order(setting: Setting) -> str | None:
     ours, theirs = setting.values.get("pads", (None, None))
     node = setting.target
     automatic = node.attrs.get("auto_pad", "NOTSET") != "NOTSET"
-    if node.op not in SPATIAL - {"ConvTranspose"} | {"Pad"} or not ours or not theirs or len(ours) != len(theirs) or automatic:
+    if node.op not in WIDENED | {"Pad"} or not ours or not theirs or len(ours) != len(theirs) or automatic:
         return None
     return next((how for how, pads in field_orders(theirs).items() if pads == tuple(ours)), None)
 
@@ -81,7 +81,7 @@ def _wrong(node: Node, graph: Graph) -> list[list[Edit]]:
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
     """Pads that differ between the sides get another order, where the output's shape hides it."""
-    places = [edits for n in graph.nodes if n.op in SPATIAL | {"Pad"} for edits in _wrong(n, graph)]
+    places = [edits for n in graph.nodes if n.op in WIDENED | {"Pad"} for edits in _wrong(n, graph)]
     return places[int(rng.integers(len(places)))] if places else None
 
 

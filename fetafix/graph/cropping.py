@@ -151,6 +151,18 @@ def cropped(node: Node, graph: Graph, crop: Crop, total: Sequence[int]) -> list[
     return [*edits, SetAttribute(node.key, "pads", tuple(pads))]
 
 
+def unsliced(node: Node, graph: Graph, crop: Crop, total: Sequence[int]) -> list[Edit]:
+    """Edits that make the whole crop `total` by the operator's own pads, and the Slices behind take nothing away."""
+    own = cropped(node, graph, Crop(crop.own, crop.own), total)
+    for cut, _ in crop.slices if own else ():
+        starts, ends = (graph.constant(cut, s) for s in (1, 2))
+        if starts is None or ends is None:
+            return []
+        own += [SetInput(cut.key, 1, np.zeros_like(starts)),
+                SetInput(cut.key, 2, np.full_like(ends, np.iinfo(ends.dtype).max))]
+    return own
+
+
 def as_written(target: Node, source: Node, graph: Graph) -> list[Edit]:
     """Edits that give a ConvTranspose its twin's own pads and output_padding, as they are written there."""
     names = ("auto_pad", "output_shape", "pads", "output_padding")

@@ -11,6 +11,7 @@ from typing import Any
 Values = dict[str, Any]
 
 SPATIAL = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool", "ConvInteger", "QLinearConv"})
+WIDENED = SPATIAL - {"ConvTranspose"}  # operators whose pads make the map wider; those of a ConvTranspose crop it
 
 
 def explicit_pads(

@@ -57,6 +57,7 @@ INJECTED: dict[str, dict[str, made.Part]] = {
     },
     "vs-groupnorm": {"reshape": made.group_norm(4), "two": made.group_norm(2)},
 }
+TIMES = {"lh-stride": 2}  # layers that exchange their strides are two places
 NEWER = {("lh-cubic-a", "antialias"): (18, made.resize(0.5, **AA)),
          ("lh-scale-vs-size", "sizes of axes"): (18, made.resize(1.75, mode="linear")),
          ("lh-in-gn", "operator"): (21, made.group_norm(4, "operator")),
@@ -69,7 +70,7 @@ CASES += [(code, name, opset, part) for (code, name), (opset, part) in NEWER.ite
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize(("code", "name", "opset", "part"), CASES, ids=[f"{c}-{n}" for c, n, _, _ in CASES])
 def test_injected_is_named_and_healed(code: str, name: str, opset: int, part: made.Part, seed: int) -> None:
-    check(Case.of(model(part, opset=opset, seed=seed)), code, seed)
+    check(Case.of(model(part, opset=opset, seed=seed)), code, seed, times=TIMES.get(code, 1))
 
 
 # ---------------------------------------------------------------- the same function, broken in another form
@@ -184,7 +185,7 @@ FORMS: dict[str, tuple[str, int, made.Part, int, made.Part]] = {
 def test_a_fault_in_another_form_is_named_and_healed(name: str) -> None:
     code, first, source, second, target = FORMS[name]
     case = Case.of(model(source, opset=first), lambda _: renamed(model(target, opset=second)))
-    healed(case, case.target, code, set())
+    healed(case, case.target, code, set(), times=TIMES.get(code, 1))
 
 
 # ---------------------------------------------------------------- differences that change nothing
