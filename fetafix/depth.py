@@ -67,6 +67,7 @@ def _rounding(session: Session) -> tuple[dict[str, Array], dict[str, Array]] | N
         given = feeds if samples.stackable else {k: v[None] for k, v in feeds.items()}
         native = session.source.run(given, count, samples.stackable)
         details = session.source_info.details
-        if any(lift_check.differs(n, v, native.get(n), details) for n, v in base.items()):
-            return None
-        return base, rounded_otherwise(graph, feeds, evaluator.run, EPS, session.options.seed)
+        moved = rounded_otherwise(graph, feeds, evaluator.run, EPS, session.options.seed)
+        wrong = [n for n, v in base.items()
+                 if lift_check.differs(n, v, native.get(n), details, rounded=lambda: moved)]
+        return None if wrong else (base, moved)

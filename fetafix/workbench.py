@@ -22,6 +22,7 @@ from fetafix.faults.base import Interface
 from fetafix.findings import Names
 from fetafix.formats.base import Lifted
 from fetafix.graph.align import Aligner, Alignment, InputTwin
+from fetafix.graph.arithmetic import rounded_otherwise
 from fetafix.graph.canonical import canonical
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.proto import load_graph
@@ -32,6 +33,7 @@ from fetafix.inputs.preprocess import ASSUMED
 from fetafix.inputs.recipe import Preprocess
 from fetafix.inputs.samples import SampleSet
 from fetafix.ir import Array, Graph
+from fetafix.judge.noise import EPS
 from fetafix.judge.noise import SAFETY
 from fetafix.options import Side
 from fetafix.parallel import ModelProcess
@@ -176,7 +178,8 @@ class Workbench:
         details = process.info().details
         for name, value in lifted.items():
             flipped = partial(moved_by_flips, graph, feeds, self.evaluator.run)
-            found = lift_check.differs(name, value, native.get(name), details, flipped)
+            rounded = partial(rounded_otherwise, graph, feeds, self.evaluator.run, EPS)
+            found = lift_check.differs(name, value, native.get(name), details, flipped, rounded)
             if found:
                 raise LiftError(
                     f"the ONNX view of {process.path} answers otherwise than the model itself (output {name!r}: "

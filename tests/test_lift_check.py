@@ -73,3 +73,11 @@ def test_a_model_that_answers_sensitively_may_be_off_by_what_flips_do_to_it() ->
         assert "codes" in differs("y", lifted, Y, CODED)
         assert (differs("y", lifted, Y, CODED, lambda at=lifted: {"y": at + 2 * code}) == "") is fits
     assert "relative error" in differs("y", Y + code, Y, {}, lambda: {"y": Y + 3 * code})
+
+
+def test_a_deep_network_may_make_more_of_its_rounding_and_is_measured() -> None:
+    native = np.linspace(1, 2, 10, dtype=np.float32)
+    lifted = native * np.float32(1.003)
+    assert differs("y", lifted, native, {}, rounded=lambda: {"y": lifted * np.float32(1.001)}) == ""
+    assert "relative error" in differs("y", lifted, native, {}, rounded=lambda: {"y": lifted * np.float32(1.0001)})
+    assert "relative error" in differs("y", lifted, native, {})
