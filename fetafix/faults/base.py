@@ -137,7 +137,9 @@ class Interface:
 
 
 def _laid(value: Array, shape: Sequence[Any], now: Array) -> Array:
-    """The source's value in the layout that a declared shape says; what there is now where that fits as well."""
+    """The source's value where a declared shape asks for its size; what there is now where sizes are the same."""
+    if sorted(map(str, now.shape[1:])) == sorted(map(str, shape[1:])):
+        return now
     def fits(dims: Sequence[int]) -> bool:
         return len(dims) == len(shape) and all(a == b for a, b in zip(dims[1:], shape[1:], strict=True)
                                                if isinstance(b, int))
