@@ -33,8 +33,7 @@ from fetafix.inputs.preprocess import ASSUMED
 from fetafix.inputs.recipe import Preprocess
 from fetafix.inputs.samples import SampleSet
 from fetafix.ir import Array, Graph
-from fetafix.judge.noise import EPS
-from fetafix.judge.noise import SAFETY
+from fetafix.judge.noise import EPS, SAFETY
 from fetafix.options import Side
 from fetafix.parallel import ModelProcess
 from fetafix.pending import Pending
