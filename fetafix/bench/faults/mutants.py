@@ -56,14 +56,17 @@ def make(nursery: Nursery, code: str, seed: int, folder: Path) -> Mutant | Barre
     return Barren(max(refused.values(), key=lambda reason: reason != _NO_PLACE))
 
 
-_NO_PLACE = "no place for it"
+_NO_PLACE, _NO_EFFECT = "no place for it", "every place drawn leaves the outputs as they were"
 
 
 def _in_form(nursery: Nursery, fault: FaultType, seed: int, source: Form, target: Form, folder: Path
              ) -> Mutant | Barren:
     reason = _NO_PLACE
     try:
-        for edits in _drawn(nursery, fault, seed, target):
+        for edits, effect in _drawn(nursery, fault, seed, target):
+            if not counts(effect):
+                reason = _NO_EFFECT if reason == _NO_PLACE else reason
+                continue
             path = folder / f"{nursery.name}.mutant.onnx"
             path.unlink(missing_ok=True)
             found = _gated(nursery, fault, edits, source, target, path)
@@ -75,11 +78,11 @@ def _in_form(nursery: Nursery, fault: FaultType, seed: int, source: Form, target
     return Barren(reason)
 
 
-def _drawn(nursery: Nursery, fault: FaultType, seed: int, target: Form) -> Iterator[Sequence[Edit]]:
+def _drawn(
+    nursery: Nursery, fault: FaultType, seed: int, target: Form
+) -> Iterator[tuple[Sequence[Edit], float | None]]:
     drawn = placements(fault, nursery.graph(target), nursery.probe, seed, nursery.evaluator)
-    for edits, effect in islice(drawn, nursery.settings.draws):
-        if counts(effect):
-            yield edits
+    return islice(drawn, nursery.settings.draws)
 
 
 def _gated(nursery: Nursery, fault: FaultType, edits: Sequence[Edit], source: Form, target: Form, path: Path

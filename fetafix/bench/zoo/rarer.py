@@ -37,7 +37,7 @@ class AlexNet(nn.Module):
         """Scores."""
         x = torch.relu(self.conv1((image - self.mean) / self.deviation))
         x = f.max_pool2d(self.lrn(x), 3, 2, ceil_mode=True)
-        x = f.relu(f.max_pool2d(self.conv2(x), 3, 2, padding=1))
+        x = f.max_pool2d(self.conv2(x), 3, 2, padding=1)
         x = f.avg_pool2d(self.conv3(f.elu(self.depthwise(x))), 3, 2, padding=1, ceil_mode=True)
         x = f.hardswish(self.fc1(torch.flatten(f.leaky_relu(x, 0.2), 1)))
         scores: Tensor = self.fc2(x)
