@@ -79,6 +79,10 @@ def pairs(
             complete = False
             continue
         free.remove(twin)
+        if _interrupted(unit, twin, own, evidence):
+            rest = _Unit(twin.nodes[len(unit.nodes):], _AFFINE, True)
+            twin = _Unit(twin.nodes[:len(unit.nodes)], twin.kind, True)
+            free.append(rest)
         same = unit.ops == twin.ops
         for ours, theirs in zip(unit.nodes, twin.nodes, strict=True) if same else [(unit.nodes[-1], twin.nodes[-1])]:
             known.update((a, b) for a, b in zip(ours.outputs, theirs.outputs, strict=False) if a and b)
@@ -89,6 +93,14 @@ def pairs(
         return found
     return [p for p in found if p[0] in sure
             or _arity(target.producers[p[0]], target) == _arity(source.producers[p[1]], source)]
+
+
+def _interrupted(unit: _Unit, twin: _Unit, own: list[_Unit], evidence: Evidence) -> bool:
+    """Whether the target has the rest of a chain too, behind something that came in between: then nothing is folded."""
+    rest = twin.nodes[len(unit.nodes):]
+    if not rest or twin.ops[:len(unit.nodes)] != unit.ops:
+        return False
+    return any(u.kind == _AFFINE and u.first.op == rest[0].op and evidence.same_weights(u.first, rest[0]) for u in own)
 
 
 def _twin(

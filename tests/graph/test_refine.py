@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from fetafix.edits import RemoveNode, Rewire, SetInput, SetOperator, apply
+from fetafix.edits import InsertNode, RemoveNode, Rewire, SetInput, SetOperator, apply
 from fetafix.graph.align import Aligner
 from fetafix.graph.fold import chains
 from fetafix.graph.hypotheses import Evidence
 from fetafix.graph.refine import pairs
-from fetafix.ir import Graph
+from fetafix.ir import Graph, Node
 from tests.faults.models import renamed
 from tests.faults.support import EVALUATOR, Builder, feeds_for, with_shapes
 
@@ -65,3 +65,11 @@ def test_a_join_by_another_operator_or_of_another_operand_is_still_that_join() -
 def test_weights_that_occur_twice_tell_nothing() -> None:
     shared = apply(SOURCE, [RemoveNode("t2"), Rewire("t3", 1, SOURCE.node("t0").inputs[1])])
     assert "v_t3" not in cut(SOURCE, renamed(shared))
+
+
+def test_a_chain_with_something_in_between_is_not_folded() -> None:
+    """The normalisation stands behind the operator that came in between; it is no part of the layer before that."""
+    between = InsertNode("t0", Node("Abs", ("t0",), ("t9",), {}, "abs_9"), {}, (("t1", 0),))
+    found = cut(SOURCE, renamed(apply(SOURCE, [between])))
+    assert found["v_t0"] == "t0"
+    assert "t1" not in {v for k, v in found.items() if k != "v_t1"}
