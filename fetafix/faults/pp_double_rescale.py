@@ -34,6 +34,7 @@ from fetafix.graph.inputfix import describe, evidence, fixes, maps, reader
 from fetafix.graph.inputkind import RESCALINGS, kind, rescaling
 from fetafix.graph.inputnodes import Step, baked
 from fetafix.graph.inputplaces import New, Place, inserted, places
+from fetafix.graph.segment import Segment
 from fetafix.ir import Graph
 
 CODE = "pp-double-rescale"
@@ -48,11 +49,26 @@ def detect(site: Any) -> Iterator[Suspicion]:
             how = rescaling(site, found)
             text = f"a rescaling of pixels is {how} in the target: {describe(found)}"
             yield Suspicion(CODE, reader(site, found), None, sure, {**evidence(found), "rescaling": how}, text, found)
+    if not site.healed(site.error) and not maps(site):
+        yield from _in_the_way(site)
+
+
+def _in_the_way(site: Any) -> Iterator[Suspicion]:
+    """A rescaling in the target alone, before a layer that is not linear: it is tried without."""
+    graph = site.full if isinstance(site, Segment) else site.target
+    if any(_existing(site.source, place) for place in places(site.source)):
+        return
+    for place in places(graph):
+        edits: list[Edit] = [ed.RemoveNode(s.node.key, s.slot) for s in _existing(graph, place) if s.node is not None]
+        if edits and site.healed(site.trial(edits)):
+            key = graph.consumers[place.name][0][0].key
+            yield Suspicion(CODE, key, None, 0.97, {"input": place.name, "rescaling": "superfluous"},
+                            f"the target rescales input {place.name!r}, the source does not", edits)
 
 
 def propose(site: Any, suspicion: Suspicion) -> Iterator[Sequence[Edit]]:
     """The complete fix, in all its forms."""
-    yield from fixes(site, suspicion.data)
+    yield from [suspicion.data] if isinstance(suspicion.data, list) else fixes(site, suspicion.data)
 
 
 def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:

@@ -136,6 +136,23 @@ def test_a_rescaling_that_one_model_has_built_in(lost: bool, tf: bool) -> None:
     assert lost or {type(e) for e in baked[0]} == {RemoveNode}
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_a_rescaling_before_a_layer_that_is_not_linear(seed: int) -> None:
+    from tests.faults.support import Builder
+
+    b = Builder(6)
+    x = b.op("Tanh", b.input((2, 6, 8), "features"))
+    x = b.op("Flatten", x, axis=1)
+    source = b.build(b.op("Gemm", x, b.weight(4, 48), b.normal(4), transB=1))
+    feeds: dict[str, Array] = {"features": np.random.default_rng(0).standard_normal((2, 6, 8)).astype(np.float32)}
+    made = broken(get("pp-double-rescale"), source, seed)
+    assert made is not None
+    site = interface(source, renamed(made[0]), feeds)
+    ((fault, suspicion),) = claims(site, FAULTS)
+    assert fault.code == "pp-double-rescale" and site.healed(best_trial(site, fault, suspicion)[0])
+    assert claims(interface(source, renamed(source), feeds), FAULTS) == []
+
+
 @pytest.mark.parametrize("bgr", [False, True])
 def test_pixels_that_a_cast_makes_floats(bgr: bool) -> None:
     """The target takes uint8 images and casts them; what comes behind expects 0…1, and perhaps another order."""
