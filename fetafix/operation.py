@@ -73,6 +73,8 @@ def repaired(session: Session, wanted: RepairOptions) -> Report:
         facts = {"source": session.source_info, "target": session.target_info}
         journal.write("repair", **facts, options=planning.plain(session, wanted))
         journal.write("judged", which="all", verdict=report.verdict, agreement=report.agreement)
+        if report.search is not None:
+            journal.write("searched", search=report.search)
         if _settled(report, session) and not (wanted.plan and report.passed):
             journal.write("nothing to repair", reason=report.reason)
             return report

@@ -10,7 +10,7 @@ import pytest
 
 from fetafix.render import text
 from fetafix.render.style import Style, percent, plural, wrap
-from fetafix.report import Agreement, OutputAgreement, Report
+from fetafix.report import Agreement, OutputAgreement, Report, Search, Shown
 from tests.render.reports import LONG, REPORTS
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -64,3 +64,20 @@ def test_percent_is_honest() -> None:
 def test_small_pieces() -> None:
     assert plural(1, "finding") == "1 finding" and plural(0, "finding") == "0 findings"
     assert Style(True)("x", "bold red") == "\x1b[1;31mx\x1b[0m" and Style(False)("x", "red") == "x"
+
+
+def test_what_was_searched_beside_the_samples() -> None:
+    worst = [Shown(what="size 9", inside=True, excess=20.0, max_abs=0.25, labels=(2, 0)),
+             Shown(what="impulse", inside=True)]
+    found = Search(level="deep", tried=349, found=7, shown=worst, kept=["worst.npz"])
+    report = msgspec.structs.replace(REPORTS["check_equivalent"], search=found, reproductions=["", "shown/2-wb-bias"])
+    told = " ".join(text.render(report).split())
+    assert "searched 349 inputs beside the samples (deep): 7 show a difference" in told
+    assert "size 9: max |difference| 0.25, source says 2, target 0" in told
+    assert "impulse: another shape, or not finite" in told and "kept worst.npz" in told
+    assert "reproduced shown/2-wb-bias" in told
+    nothing = msgspec.structs.replace(report, search=Search(level="quick", tried=8))
+    assert "none within their range shows a difference" in " ".join(text.render(nothing).split())
+    skipped = msgspec.structs.replace(report, search=Search(level="quick", skipped="the samples themselves disagree"))
+    assert "searched" not in text.render(skipped)
+    assert "themselves disagree" in " ".join(text.render(skipped, verbose=True).split())
