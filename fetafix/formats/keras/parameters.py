@@ -11,6 +11,7 @@ import numpy as np
 
 from fetafix.edits.surgery import free
 from fetafix.formats.base import Unsupported
+from fetafix.formats.keras.recurrent import recurrent, rewritten
 from fetafix.formats.transfer import SetConstant
 from fetafix.ir import Array
 
@@ -59,6 +60,8 @@ def parameter(operation: Any, change: SetConstant, so_far: Delta) -> Delta | Non
     """
     held = weights_of(operation)
     op, slot = change.node.op, change.slot
+    if recurrent(change) and held:
+        return Delta(rewritten(held, change))
     if op == "BatchNormalization" and slot in _NORMALISATION and "moving_mean" in held:
         return _normalisation(held, _NORMALISATION[slot], change.new)
     if _BIASED.get(op) == slot and (change.old is None or change.new is None):
