@@ -27,11 +27,12 @@ _ROUNDING = 1e-6
 
 @dataclass
 class Nursery:
-    """One network. folder: of its files; made when it is first opened."""
+    """One network. folder: of its files; made when it is first opened. threads: of each runtime in a repair."""
 
     settings: Settings
     name: str
     folder: Path
+    threads: int = 1
     evaluator: Evaluator = field(default_factory=Evaluator)
     _graphs: dict[Form, Graph] = field(default_factory=dict)
     _answers: dict[Form, Outputs] = field(default_factory=dict)

@@ -35,6 +35,11 @@ class Plan:
     limit: int | None = None
 
     @property
+    def threads(self) -> int:
+        """Threads of each runtime: the processors shared among the jobs, each of which runs two models."""
+        return max(1, _processors() // (2 * self.jobs))
+
+    @property
     def tasks(self) -> list[Task]:
         """Everything that is crossed: network by network, the controls first."""
         s = self.settings
@@ -70,7 +75,7 @@ def _measured(plan: Plan, tasks: Sequence[Task]) -> Iterator[Row]:
     folder = plan.folder / ZOO
     if plan.jobs == 1:
         for task in tasks:
-            yield _work(plan.settings, folder, task)
+            yield _work(plan.settings, folder, task, plan.threads)
         return
     spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
     with ProcessPoolExecutor(plan.jobs, spawn) as pool:
@@ -82,7 +87,7 @@ def _measured(plan: Plan, tasks: Sequence[Task]) -> Iterator[Row]:
                     if task.model not in ready:  # by one process, not by several at once
                         pool.submit(_prepare, plan.settings, folder, task.model).result()
                         ready.add(task.model)
-                    running.add(pool.submit(_work, plan.settings, folder, task))
+                    running.add(pool.submit(_work, plan.settings, folder, task, plan.threads))
                 if not running:
                     return
                 finished, running = wait(running, return_when=FIRST_COMPLETED)
@@ -100,12 +105,12 @@ def _prepare(settings: Settings, folder: Path, model: str) -> None:
 _open: dict[Any, Nursery] = {}
 
 
-def _work(settings: Settings, folder: Path, task: Task) -> Row:
+def _work(settings: Settings, folder: Path, task: Task, threads: int) -> Row:
     """One task, in whichever process; a failure is its result."""
     key = (task.model, settings.scale, settings.zoo_seed, folder)
     if key not in _open:
         _open.clear()  # one network at a time in memory
-        _open[key] = Nursery(settings, task.model, folder)
+        _open[key] = Nursery(settings, task.model, folder, threads)
         _open[key].prepare()
     nursery = _open[key]
     with tempfile.TemporaryDirectory(prefix="fetafix-bench-") as own:
@@ -135,6 +140,5 @@ def _at_most(seconds: float) -> Iterator[None]:
         signal.signal(signal.SIGALRM, usual)
 
 
-def processors() -> int:
-    """How many jobs this machine can do side by side."""
+def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -72,7 +72,8 @@ def _mutant(nursery: Nursery, task: Task, folder: Path) -> Row:
 
 def repair(nursery: Nursery, source: Path, target: Path, out: Path) -> Report:
     """What `fetafix repair` does with the samples that it gets; preprocessing is mended in the graph."""
-    options = api.Options(data=str(nursery.data()), samples=nursery.settings.samples, seed=nursery.settings.zoo_seed)
+    options = api.Options(data=str(nursery.data()), samples=nursery.settings.samples, seed=nursery.settings.zoo_seed,
+                          threads=nursery.threads)
     return api.repair(source, target, options, api.RepairOptions(apply=True, output=out, bake=True))
 
 
