@@ -180,7 +180,8 @@ def _quick_error(value: Array, expected: Array) -> float | None:
         return None
     b = expected.reshape(-1)
     d = value.reshape(-1) - b
-    num, den = float(np.dot(d, d)), float(np.dot(b, b))
+    with np.errstate(over="ignore"):
+        num, den = float(np.dot(d, d)), float(np.dot(b, b))
     if not (np.isfinite(num) and np.isfinite(den)) or den < 1e-20:
         return None
     return float(np.sqrt(num / den))
