@@ -14,7 +14,7 @@ from fetafix import api
 from fetafix.edits import apply
 from fetafix.faults import get
 from fetafix.graph.canonical import canonical
-from fetafix.graph.conditions import conditions
+from fetafix.graph.conditions import conditions, data_decides
 from fetafix.graph.proto import graph_from_model, model_from_graph
 from fetafix.ir import Array, Body, Graph
 from fetafix.report import Verdict
@@ -25,7 +25,7 @@ from tests.faults.whole import heals, treated
 
 
 def model(seed: int = 0, batch: int | str = 1) -> Graph:
-    """Conv, then, where its map's mean is positive, a bright branch with weights of its own, else a dark one; a head."""
+    """Conv; where its map's mean is positive, a bright branch with weights of its own, else a dark one; a head."""
     rng = np.random.default_rng(seed)
     node, info = helper.make_node, helper.make_tensor_value_info
 
@@ -123,3 +123,15 @@ def test_one_sample_in_ten_shows_it_and_the_commands_repair_it(tmp_path: Path) -
     assert report.verdict is Verdict.REPAIRED and [f.code for f in report.findings] == ["cg-traced-branch"]
     again = api.repair(tmp_path / "a.onnx", out, options, api.RepairOptions(output=tmp_path / "d.onnx", apply=True))
     assert again.verdict is Verdict.EQUIVALENT and again.findings == [] and again.output is None
+
+
+def test_an_if_that_shapes_decide_is_no_choice() -> None:
+    """As torch's exporter squeezes an axis: if it has one pixel."""
+    graph = model()
+    (choice,) = conditions(graph)
+    assert data_decides(graph, choice)
+    mean = next(n for n in graph.nodes if n.op == "ReduceMean")
+    shaped = replace(graph, nodes=tuple(replace(n, op="Size", attrs={}) if n is mean else n for n in graph.nodes))
+    assert not data_decides(shaped, conditions(shaped)[0])
+    # In the segment of a fault, the tensor that decides may come from outside, and counts as a value.
+    assert data_decides(graph.between(["sunny", "r"], ["y"]), choice)
