@@ -55,6 +55,8 @@ def _block(segment: Segment) -> Iterator[Lost]:
         inside = joins(skipped)
         if ours not in segment.pairs or theirs not in segment.source.producers or not inside:
             continue
+        if any(n.op.startswith("Scatter") for n in skipped.nodes):  # an assignment in place, not a branch
+            continue
         made = _computed(segment, theirs) if twin_of(segment, theirs) is None else None
         if made is not None:
             yield Lost(ours, inside[-1], (*made[0], *_readers(segment, ours, made[1], (node.key, slot))))
