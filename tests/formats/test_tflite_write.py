@@ -21,7 +21,7 @@ from fetafix.graph.canonical import canonical
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.proto import load_graph, model_from_graph
 from fetafix.graph.segment import relative_error
-from fetafix.inject import _find, _measured
+from fetafix.inject import _find, measured
 from fetafix.ir import Array, Graph, Node
 from fetafix.parallel import ModelProcess
 
@@ -386,7 +386,7 @@ def test_every_fault_of_the_catalogue_can_be_put_into_the_file(
 ) -> None:
     model, evaluator = models[kind], Evaluator()
     feeds = {model.graph.input_names[0]: model.images[:1]}
-    graph = _measured(canonical(model.graph, evaluator), feeds, evaluator)
+    graph = measured(canonical(model.graph, evaluator), feeds, evaluator)
     done = 0
     for code, fault in catalogue().items():
         try:

@@ -23,7 +23,7 @@ from fetafix.formats.base import OpenOptions
 from fetafix.graph.canonical import canonical
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.proto import load_graph
-from fetafix.inject import _find, _measured
+from fetafix.inject import _find, measured
 from fetafix.ir import Graph, Node
 from tests.tfzoo import keras_models
 
@@ -157,7 +157,7 @@ def make(folder: Path) -> None:
 def _faults(bench: Bench, results: dict[str, Any], arrays: dict[str, Any]) -> None:
     """One seeded fault of every type that has a place in the model."""
     evaluator = Evaluator()
-    graph = _measured(canonical(bench.graph, evaluator), bench.feeds, evaluator)
+    graph = measured(canonical(bench.graph, evaluator), bench.feeds, evaluator)
     for code, fault in catalogue().items():
         try:
             edits, _ = _find(fault, graph, bench.feeds, 0, evaluator)

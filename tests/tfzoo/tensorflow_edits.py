@@ -160,7 +160,7 @@ def _sweep(path: Path, folder: Path, facts: dict[str, Any]) -> None:
     view.mkdir(parents=True)
     lifted = model.lift(view, feeds)
     evaluator = Evaluator()
-    graph = inject._measured(canonical(load_graph(lifted.path), evaluator), feeds, evaluator)
+    graph = inject.measured(canonical(load_graph(lifted.path), evaluator), feeds, evaluator)
     for fault in faults.catalogue().values():
         try:
             edits, error = inject._find(fault, graph, feeds, 0, evaluator)
