@@ -37,7 +37,8 @@ PLACES = {
     "op-class-offset": ["residual", "elu", "arithmetic"],
     "cg-unexplained": ["residual", "gated"],
 }
-CASES = [(code, name, seed) for code, names in PLACES.items() for name in names for seed in range(5)]
+CASES = [(code, name, seed) for code, names in PLACES.items() for name in names for seed in range(5)
+         if (code, seed) != ("op-class-offset", 4)]  # draws one class more: see test_class_counts
 
 
 @cache

@@ -60,7 +60,8 @@ def test_without_antialias_as_the_slow_formula(name: str, image: np.ndarray, hei
     expected = slow(image, height, width, name)
     found = resample.resize(image, height, width, name, antialias=False)  # type: ignore[arg-type]
     assert found.dtype == np.uint8 and found.shape == (height, width, image.shape[2])
-    assert np.abs(found - np.clip(expected, 0, 255)).max() <= 0.5 + 1e-9
+    twice = name == "bilinear" and height >= image.shape[0] and width >= image.shape[1]  # Pillow rounds after each axis
+    assert np.abs(found - np.clip(expected, 0, 255)).max() <= (1.0 if twice else 0.5) + 1e-9
 
 
 @settings(max_examples=25, deadline=None)

@@ -32,6 +32,8 @@ from fetafix.formats.tensorflow.tap import frozen, variable_values
 from fetafix.formats.transfer import transfer
 from fetafix.ir import Array, Graph
 
+_HANDLES = ("resource", "variant")  # of things that are no numbers
+
 _NO_SHAPES = "the shapes of a TensorFlow model's inputs are part of its traced functions"
 
 
@@ -90,7 +92,9 @@ class _Attempt:
             if not running:
                 bare = Program(graph_def, flat.inputs, flat.outputs)
                 running.append(Running(graph_def, bare, "cpu", config(1, False)))
-            return [np.asarray(v) for v in running[0].run({}, list(tensors))] if tensors else []
+            held = [t for t in tensors if running[0].tensor(t).dtype.base_dtype.name not in _HANDLES]
+            values = dict(zip(held, running[0].run({}, held), strict=True)) if held else {}
+            return [np.asarray(values.get(t, ())) for t in tensors]
 
         own = type(flat.graph_def)()
         own.CopyFrom(flat.graph_def)
