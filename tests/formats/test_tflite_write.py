@@ -377,7 +377,11 @@ def test_outputs_that_cannot_be_written(model: Model, tmp_path: Path) -> None:
     assert model.path.read_bytes() == before and not list(tmp_path.iterdir())
 
 
-REFUSED = {"dt-fp16-overflow": "float16"}
+REFUSED = {
+    "dt-fp16-overflow": "float16", "cg-bad-fusion": "no way to write FusedConv",
+    "cg-dropout-live": "no way to write GreaterOrEqual",  # PAD cuts nothing off, as the crop behind a doubled Pad does:
+    "cg-pad-duplicated": "does not load",
+}
 
 
 @pytest.mark.parametrize("kind", ["float", "fp16", "dynamic"])
@@ -387,7 +391,7 @@ def test_every_fault_of_the_catalogue_can_be_put_into_the_file(
     model, evaluator = models[kind], Evaluator()
     feeds = {model.graph.input_names[0]: model.images[:1]}
     graph = measured(canonical(model.graph, evaluator), feeds, evaluator)
-    done = 0
+    done, refused = 0, {}
     for code, fault in catalogue().items():
         try:
             edits, _ = _find(fault, graph, feeds, 1, evaluator)
@@ -395,6 +399,7 @@ def test_every_fault_of_the_catalogue_can_be_put_into_the_file(
             continue
         written = model.write(edits, tmp_path / "out.tflite")
         if written.unsupported:
-            assert REFUSED.get(code, "no reason") in written.unsupported[0][1], (code, written.unsupported)
+            refused[code] = written.unsupported[0][1]
         done += not written.unsupported
     assert done >= 18
+    assert {c: why for c, why in refused.items() if REFUSED.get(c, "no reason") not in why} == {}
