@@ -88,7 +88,7 @@ def _unsuited(session: Session, judgement: Judgement) -> str:
     """Why nothing is searched, "" where something is."""
     if judgement.ruling.verdict not in (Verdict.EQUIVALENT, Verdict.DRIFTING):
         return "the samples themselves disagree"
-    if any(i.details.get("quantised") for i in (session.source_info, session.target_info)):
+    if session.quantised:
         return "a quantised model answers by what it was calibrated for"
     if any(p["run_variation"] is not None for p in session.probes.values()):
         return "a model answers differently from run to run"

@@ -108,6 +108,11 @@ class Session:
         return self._infos[1]
 
     @property
+    def quantised(self) -> bool:
+        """Whether either model computes in codes."""
+        return any(i.details.get("quantised") for i in self._infos)
+
+    @property
     def bindings(self) -> Bindings:
         """How inputs and outputs belong together, outputs by content where names do not tell."""
         return self._opponent.bindings

@@ -47,8 +47,7 @@ def further(
         return located
     for annex in [a for a in session.annexes if not a.alike][:_ANNEXES]:
         located = _beside(bench, located, catalogue, annex, progress)
-    coded = any(i.details.get("quantised") for i in (session.source_info, session.target_info))
-    if coded:  # inputs beside the data leave the ranges that it was calibrated for
+    if session.quantised:  # inputs beside the data leave the ranges that it was calibrated for
         return located
     if not agree and located.steps and not located.treatment.remaining:
         annex_found = _masked(bench, located.treatment.target)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from fetafix.ir import Array, Graph
+from fetafix.judge.noise import nudged
 
 Run = Callable[[Graph, Mapping[str, Array], Sequence[str]], Sequence[Array]]
 
@@ -30,14 +31,5 @@ def rounded_otherwise(
         live = {t: values[t] for t in node.reads if t not in known}
         outs = [o for o in node.outputs if o]
         alone = Graph((node,), known, (), (), graph.opset)
-        values.update({o: _moved(v, eps, rng) for o, v in zip(outs, run(alone, live, outs), strict=True)})
+        values.update({o: nudged(v, eps, rng) for o, v in zip(outs, run(alone, live, outs), strict=True)})
     return {o: values[o] for o in graph.output_names if o in values}
-
-
-def _moved(value: Array, eps: float, rng: np.random.Generator) -> Array:
-    if value.dtype.kind != "f" or not value.size:
-        return value
-    step = max(eps, float(np.finfo(value.dtype).eps))
-    sign = rng.integers(0, 2, value.shape, dtype=np.int8) * 2.0 - 1.0
-    moved: Array = (value * (1.0 + step * sign)).astype(value.dtype)
-    return moved

@@ -114,13 +114,17 @@ def one_ulp(feeds: Mapping[str, Array], seed: int, eps: float = EPS) -> dict[str
     rng = np.random.default_rng(seed)
     moved = {}
     for name, value in feeds.items():
-        if value.dtype.kind == "f":
-            sign = rng.integers(0, 2, value.shape, dtype=np.int8) * 2.0 - 1.0
-            step = max(eps, float(np.finfo(value.dtype).eps))
-            moved[name] = (value * (1.0 + step * sign)).astype(value.dtype)
-        else:
-            moved[name] = value
+        moved[name] = nudged(value, eps, rng)
     return moved
+
+
+def nudged(value: Array, eps: float, rng: np.random.Generator) -> Array:
+    """Floats x as x · (1 ± eps), signs at random, eps that of their dtype at least; other dtypes as they are."""
+    if value.dtype.kind != "f":
+        return value
+    sign = rng.integers(0, 2, value.shape, dtype=np.int8) * 2.0 - 1.0
+    step = max(eps, float(np.finfo(value.dtype).eps))
+    return np.asarray(value * (1.0 + step * sign), value.dtype)
 
 
 Outputs = Mapping[str, Array]
