@@ -29,9 +29,8 @@ import numpy as np
 
 from fetafix.edits import Edit
 from fetafix.faults.base import FaultType, Suspicion
-from fetafix.graph.counterparts import counterparts
 from fetafix.graph.fusions import Activation, Pair, activation, changes, fused, pairs, settings
-from fetafix.graph.graft import graft
+from fetafix.graph.graft import grafts
 from fetafix.graph.segment import Segment
 from fetafix.ir import Graph
 
@@ -47,7 +46,7 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
         ways = [made for wanted in settings(node, segment.source) if (made := list(changes(node, wanted)))]
         tried = [(segment.trial(made), made) for made in ways]
         healing = [made for error, made in tried if segment.healed(error)]
-        plain = _unfused(segment)
+        plain = grafts(segment)
         best = 0.98 if healing or any(segment.healed(segment.trial(p)) for p in plain) else 0.5
         if healing or plain:
             yield Suspicion(
@@ -55,13 +54,6 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
                     n.op for n in segment.source.nodes][:12]},
                 f"{node.label} ({node.op}) was fused of other operators than the source has, or with other parameters",
                 [*sorted(healing, key=len)[:4], *plain])
-
-
-def _unfused(segment: Segment) -> list[list[Edit]]:
-    """The source's plain nodes behind the last tensors on which both agree; then all of them."""
-    anchors = {a.source for a in segment.anchors}
-    ways = ({*counterparts(segment), *anchors} - {segment.goal.source}, anchors)
-    return [[edit] for starts in ways if (edit := graft(segment, starts)) is not None]
 
 
 def propose(segment: Segment, suspicion: Suspicion) -> Iterator[Sequence[Edit]]:

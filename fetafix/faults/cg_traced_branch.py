@@ -28,8 +28,7 @@ from fetafix import edits as ed
 from fetafix.edits import Edit
 from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.conditions import BRANCHES, branch_of, conditions, data_decides
-from fetafix.graph.counterparts import counterparts
-from fetafix.graph.graft import graft
+from fetafix.graph.graft import grafts
 from fetafix.graph.segment import Segment
 from fetafix.ir import Graph
 
@@ -41,7 +40,7 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
     if segment.healed(segment.error) or conditions(segment.target):
         return
     for node in (n for n in conditions(segment.source) if data_decides(segment.source, n)):
-        found = _restored(segment)
+        found = grafts(segment)
         if not found:
             return
         error = min(segment.trial(edits) for edits in found)
@@ -51,13 +50,6 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
             f"the source decides by {node.label} between two branches, the target always takes one", found,
             certain=segment.healed(error))
         return
-
-
-def _restored(segment: Segment) -> list[list[Edit]]:
-    """The source's nodes from the last tensors on which both agree; those from the segment's anchors."""
-    anchors = {a.source for a in segment.anchors}
-    ways = ({*counterparts(segment), *anchors} - {segment.goal.source}, anchors)
-    return [[edit] for starts in ways if (edit := graft(segment, starts)) is not None]
 
 
 def propose(segment: Segment, suspicion: Suspicion) -> Iterator[Sequence[Edit]]:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from fetafix.edits import ReplaceSegment
+from fetafix.edits import Edit, ReplaceSegment
 from fetafix.edits.surgery import called
 from fetafix.graph.constants import inverse
 from fetafix.graph.counterparts import counterparts
@@ -88,3 +88,10 @@ class _Builder:
         out = f"{tensor}_{op.lower()}ed"
         self.nodes.append(Node(op, (tensor, *more), (out,), attrs))
         return out
+
+
+def grafts(segment: Segment) -> list[list[Edit]]:
+    """The source's nodes from the last tensors on which both agree; those from the segment's anchors."""
+    anchors = {a.source for a in segment.anchors}
+    ways = ({*counterparts(segment), *anchors} - {segment.goal.source}, anchors)
+    return [[edit] for starts in ways if (edit := graft(segment, starts)) is not None]
