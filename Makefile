@@ -12,6 +12,9 @@ PIP := $(PY) -m pip --disable-pip-version-check install --quiet --quiet -c confi
 # Two test processes of one computing thread each suit two cores; more only get in each other's way.
 THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
+# Every model runs in a process of its own: compiling the modules anew in each would take longer than most tests.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint types bench catalogue clean
 

@@ -45,10 +45,14 @@ class Annex:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Carry:
-    """How the target's inputs follow from the source's. maps: target input → (scale, offset), None for neither."""
+    """How the target's inputs follow from the source's. maps: target input → (scale, offset), None for neither.
+
+    dtypes: of the target's inputs; kept here, since asking the samples may read all of them from a file.
+    """
 
     bindings: tuple[Binding, ...]
     maps: Mapping[str, tuple[Array, Array] | None]
+    dtypes: Mapping[str, np.dtype[Any]]
     target: SampleSet
     stacked: Mapping[str, bool]
 
@@ -57,7 +61,7 @@ class Carry:
         made = {}
         for b in self.bindings:
             value = _moved(b, arrays[b.source], self.stacked[b.source])
-            made[b.target] = _mapped(value, self.maps[b.target], self.target.arrays[b.target].dtype)
+            made[b.target] = _mapped(value, self.maps[b.target], self.dtypes[b.target])
         count = len(next(iter(made.values())))
         return SampleSet(made, self.target.batched, (-1,) * count, preprocess=self.target.preprocess,
                          assumed=self.target.assumed, images=self.target.images)
@@ -68,11 +72,13 @@ def carry(source: SampleSet, target: SampleSet, inputs: Sequence[Binding]) -> Ca
     few = range(min(_FEW, len(source)))
     ours, theirs = source.take(few), target.take(few)
     maps: dict[str, tuple[Array, Array] | None] = {}
+    dtypes: dict[str, np.dtype[Any]] = {}
     for b in inputs:
         moved = _moved(b, np.asarray(ours.arrays[b.source]), ours.batched[b.source])
         found = np.asarray(theirs.arrays[b.target])
         if moved.shape != found.shape:
             return None
+        dtypes[b.target] = found.dtype
         if np.array_equal(moved.astype(found.dtype), found):
             maps[b.target] = None
             continue
@@ -80,7 +86,7 @@ def carry(source: SampleSet, target: SampleSet, inputs: Sequence[Binding]) -> Ca
         if fitted is None:
             return None
         maps[b.target] = fitted
-    return Carry(tuple(inputs), maps, target, source.batched)
+    return Carry(tuple(inputs), maps, dtypes, target, source.batched)
 
 
 def annexed(

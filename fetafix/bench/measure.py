@@ -12,6 +12,7 @@ from pathlib import Path
 from statistics import median
 
 _POLL_S = 0.05
+_ENVIRONMENT = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}  # as installed: compiled once
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Run:
 def run(command: Sequence[str], expect: Sequence[int] = (0,)) -> Run:
     """Run a command with this Python. Raises RuntimeError with its messages where it exits otherwise than expected."""
     start = time.perf_counter()
-    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, *command], capture_output=True, text=True, check=False, env=_ENVIRONMENT)
     seconds = time.perf_counter() - start
     if done.returncode not in expect:
         raise RuntimeError(f"{' '.join(command)[:200]} exits with {done.returncode}: {done.stderr.strip()[-2000:]}")
@@ -54,7 +55,8 @@ def ratio(runs: Mapping[str, Sequence[Run]], of: str, to: str) -> float:
 
 def peak_megabytes(command: Sequence[str]) -> float:
     """The largest memory of a command's processes together, in MB: proportional set sizes, sampled (Linux only)."""
-    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                               env=_ENVIRONMENT)
     peak = 0
     while process.poll() is None:
         peak = max(peak, sum(_proportional(pid) for pid in _tree(process.pid)))

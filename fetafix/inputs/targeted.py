@@ -113,10 +113,16 @@ def _ties(x: Array, low: float, high: float) -> Array:
     return np.rint((x - low) / step) * step + (np.rint(low) if high - low >= 4 else low)
 
 
+def _saturated(x: Array, low: float, high: float) -> Array:
+    """The larger half of the values as large as can be, the others as small."""
+    middle = (x.size - 1) // 2
+    return np.where(x > np.partition(x, middle, None)[middle], high, low) if x.size else x
+
+
 KINDS: tuple[tuple[str, Make], ...] = (
     ("as large as the range allows", _amplified),
     ("negative values only", _negative),
-    ("saturated", lambda x, low, high: np.where(x > np.median(x), high, low)),
+    ("saturated", _saturated),
     ("few distinct values (ties)", _ties),
     ("constant, the largest value", lambda x, low, high: np.full(x.shape, high)),
     ("impulse", _impulse),

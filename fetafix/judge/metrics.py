@@ -123,11 +123,16 @@ def _sums(s: Array, t: Array, n: int, nonfinite: tuple[int, int], differs: int) 
         relative = np.divide(diff, largest, out=np.zeros_like(diff), where=largest > 0)
         return Errors(
             n=n, compared=s.size, sum_abs=float(diff.sum()), max_abs=float(diff.max()),
-            sum_rel=float(relative.sum()), max_rel=float(relative.max()), square_error=float(diff @ diff),
-            square_source=float(s @ s), square_target=float(t @ t), product=float(s @ t),
+            sum_rel=float(relative.sum()), max_rel=float(relative.max()), square_error=_dot(diff, diff),
+            square_source=_dot(s, s), square_target=_dot(t, t), product=_dot(s, t),
             scale=float(np.abs(s).max()),
             nonfinite_source=nonfinite[0], nonfinite_target=nonfinite[1], nonfinite_differs=differs,
         )
+
+
+def _dot(a: Array, b: Array) -> float:
+    """Σ ab, summed pairwise; not by BLAS, whose threads would take the processors from the models that are running."""
+    return float(np.multiply(a, b).sum())
 
 
 def _numbers(source: Array, target: Array) -> tuple[Array, Array]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING
 
 from fetafix.errors import UsageError
 from fetafix.judge.tasks.base import Comparator
@@ -16,6 +16,9 @@ from fetafix.judge.tasks.regression import Regression
 from fetafix.judge.tasks.segmentation import Segmentation
 from fetafix.judge.tasks.tokens import Tokens
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
 GROUP = "fetafix.comparators"
 NUMERIC = Numeric.name
 CLASSIFICATION = Classification.name
@@ -26,6 +29,8 @@ _PARTS = ("name", "needs", "limits", "claim", "observe", "agree", "lost", "final
 @cache
 def comparators() -> dict[str, Comparator]:
     """All comparators by name. Raises UsageError where one of another package cannot be had."""
+    from importlib.metadata import entry_points  # brings the email package with it: not before it is wanted
+
     return known(entry_points(group=GROUP))
 
 
