@@ -64,11 +64,15 @@ class InputMap:
 
     @property
     def by_channel(self) -> bool:
-        """Whether channels are scaled differently, or as a mean/std normalisation does."""
+        """Whether channels are scaled differently, or as a mean/std normalisation does.
+
+        One number for an image's only channel counts as such, too, unless it leads from one named range to another;
+        values without channels, such as sequences of features, have a range only.
+        """
         if self.naming is not None and (len(self.gain) == 1 or self.naming.by_channel):
             return self.naming.by_channel
         spread = [np.ptp(v) > 1e-3 * (1e-9 + np.abs(v).max()) for v in (self.gain, self.bias)]
-        return any(spread) or (len(self.gain) == 1 and self.scaled)
+        return any(spread) or (len(self.gain) == 1 and self.scaled and self.axis is not None)
 
     def apply(self, x: Array) -> Array:
         """The map of a batch in the target's layout; keeps dtype float32."""
