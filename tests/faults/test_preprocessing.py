@@ -19,7 +19,7 @@ from fetafix.graph.segment import Segment
 from fetafix.ir import Array, Graph, Node
 from tests.faults.models import renamed
 from tests.faults.sites import best_trial, broken, claims, cnn, feeds_of, interface, segment
-from tests.faults.support import NHWC, with_shapes
+from tests.faults.support import NHWC, Builder, with_shapes
 
 CODES = ("pp-bgr", "pp-range", "pp-double-rescale", "pp-mean-std", "pp-scalar-std", "pp-hw-swap")
 FAULTS = [get(c) for c in CODES]
@@ -229,3 +229,16 @@ def test_all_of_them_take_both_kinds_of_site() -> None:
     assert {catalogue()[c].scope for c in CODES} == {"both"}
     assert isinstance(interface(model(False, False), model(False, False)), Interface)
     assert replace(get("pp-bgr"), safety="review").code == "pp-bgr"
+
+
+def test_sequences_have_a_range() -> None:
+    """Features of a sequence, (batch, steps, features), have no channels whose mean and deviation could be wrong."""
+    b = Builder(0)
+    x = b.input((3, 6, 8), "features")
+    source = b.build(b.op("MatMul", x, b.weight(8, 4)))
+    feeds = {x: b.normal(3, 6, 8)}
+    (place,) = places(source)
+    target = apply(source, inserted(source, place, [("Mul", {}, np.float32(2.0)), ("Add", {}, np.float32(-1.0))]))
+    site = interface(source, target, feeds, tolerance=1e-5)
+    ((fault, suspicion),) = claims(site, FAULTS)
+    assert fault.code == "pp-range" and site.healed(best_trial(site, fault, suspicion)[0])
