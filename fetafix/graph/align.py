@@ -10,6 +10,7 @@ from types import MappingProxyType, TracebackType
 import numpy as np
 
 from fetafix.errors import RuntimeCrash
+from fetafix.graph.arithmetic import EXACT
 from fetafix.graph.evaluate import Evaluator
 from fetafix.graph.fingerprint import Index, relate
 from fetafix.graph.forcing import NO_SLACK, Slack, Twin, exact_tolerance
@@ -35,10 +36,6 @@ _NOISE_FACTOR = 30.0
 _HALF_FACTOR, _HALF_ULP = 4.0, 2.0**-11
 _SAME_MODEL = 0.5  # share of the source's grids that the target has too where both are the same quantised model
 _TURNED = 12  # anchors that a segment may give up to reach the Transpose that turned them
-_EXACT = frozenset({  # operators that choose or move values, and never round: equal inputs give equal bits
-    "ArgMax", "ArgMin", "TopK", "Cast", "Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Gather", "Slice",
-    "Concat", "Identity",
-})  # fmt: skip
 _MOVES = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast"})
 
 
@@ -222,7 +219,7 @@ class Alignment:
         error = float("inf") if guilty.actual is None else relative_error(guilty.actual, expected)
         source_feeds = {n: values[n] for n in source.input_names if n in values}
         names = {v.name for v in self.target.inputs}
-        exact = all(n.op in _EXACT for n in (*target.nodes, *source.nodes))
+        exact = all(n.op in EXACT for n in (*target.nodes, *source.nodes))
         shaken = 0.0 if exact else self._noise(source, source_feeds, guilty.source)
         floor = max(exact_tolerance(expected.dtype), shaken)
         if halves(self.target) & {t for n in target.nodes for t in (*n.reads, *n.outputs)}:

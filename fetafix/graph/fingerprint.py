@@ -125,7 +125,9 @@ def compare(value: Array, source: Array, loose: float) -> Iterator[tuple[Layout,
     places = np.linspace(0, value.size - 1, min(_PROBES, value.size)).astype(np.int64)
     seen = value.reshape(-1)[places].astype(np.float64)
     flat = value.reshape(-1).astype(np.float32, copy=False)
-    scale = max(float(np.sqrt(np.mean(np.square(seen)))), 0.1 * float(np.sqrt(np.dot(flat, flat) / flat.size)), 1e-30)
+    with np.errstate(over="ignore", invalid="ignore"):  # damaged weights make numbers that have no square
+        scale = max(float(np.sqrt(np.mean(np.square(seen)))), 0.1 * float(np.sqrt(np.dot(flat, flat) / flat.size)),
+                    1e-30)
     for layout in layouts(source.shape, value.shape):
         there = _probe(source, layout, value.shape, places).astype(np.float64)
         with np.errstate(all="ignore"):

@@ -30,6 +30,7 @@ _AFFINE = frozenset({
 }) | _WEIGHTED | _ELEMENTWISE
 _ENOUGH = 0.1
 _GOOD = 0.05
+_ABSURD = 1e30
 
 
 @dataclass(frozen=True)
@@ -149,6 +150,8 @@ def infer(probe: Probe) -> InputMap | None:
             continue
         base = np.swapaxes(x, *probe.spatial) if swapped and probe.spatial else x
         rows = _rows(probe, base, zero, channels)
+        if not max(np.abs(rows).max(initial=0.0), np.abs(wanted).max(initial=0.0)) < _ABSURD:
+            return None  # damaged weights, or NaN: no preparation of inputs makes such numbers
         norm = float(np.linalg.norm(probe.wanted.astype(np.float64))) or 1.0
         for penalty, order, gain, bias, error in _fits(rows, wanted, channels, norm):
             found = InputMap(probe.input, probe.axis, order, gain, bias, swapped, probe.spatial, before, error)
