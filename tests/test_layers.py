@@ -22,7 +22,7 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
     ("api", "operation", "inject", "harden", "convert", "offer", "reconvert", "repro", "patch"),
     ("session", "repair", "localize", "treat", "heal", "together", "findings", "explained", "judging", "drawing",
      "probing", "workbench", "lift_check", "tapped", "options", "outputs", "preparation", "planning", "annex",
-     "boundary", "hidden", "rivals", "evidence", "unmask", "ranking", "depth"),
+     "boundary", "hidden", "rivals", "evidence", "unmask", "ranking", "depth", "unoptimised"),
     ("faults",),
     ("judge", "graph", "inputs"),
     ("parallel", "pending", "worker", "launch", "feeding", "channel"),
