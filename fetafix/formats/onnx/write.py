@@ -8,7 +8,9 @@ Runtime and then renamed, so that a failure leaves nothing behind and an older o
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -29,17 +31,37 @@ def write(path: Path, edits: Sequence[Edit], out: Path) -> None:
     written.
     """
     model = onnx.load(str(path), load_external_data=False)
+    with placed(path, out, model) as place:
+        synced = onnx_sync.edited(model, path.parent, edits)
+        place.save(synced.model, synced.apart)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a changed copy of the model at `path` is made before it becomes `out`. folder: hidden, for it alone."""
+
+    path: Path
+    out: Path
+    folder: Path
+    data_name: str
+
+    def save(self, model: onnx.ModelProto, apart: Collection[str] = ()) -> None:
+        """Write, validate and load the model, then give it its name, and that of `apart` weights' file to theirs."""
+        file = self.folder / self.out.name
+        moved = onnx_store.save(model, self.path.parent, file, self.data_name, apart)
+        _verify(file, self.path)
+        if moved:
+            os.replace(self.folder / self.data_name, self.out.parent / self.data_name)
+        os.replace(file, self.out)
+
+
+@contextmanager
+def placed(path: Path, out: Path, model: onnx.ModelProto) -> Iterator[Place]:
+    """A place for a copy of the model at `path`. Raises OutputError where `out` cannot be written, or is an original."""
     originals = [path, *(path.parent / name for name in onnx_store.locations(model))]
     _refuse_overwriting(out, originals)
-    synced = onnx_sync.edited(model, path.parent, edits)
-    data_name = _data_name(out, originals)
     with staging(out) as folder:
-        file = folder / out.name
-        apart = onnx_store.save(synced.model, path.parent, file, data_name, synced.apart)
-        _verify(file, path)
-        if apart:
-            os.replace(folder / data_name, out.parent / data_name)
-        os.replace(file, out)
+        yield Place(path, out, folder, _data_name(out, originals))
 
 
 def _refuse_overwriting(out: Path, originals: Sequence[Path]) -> None:

@@ -1,0 +1,205 @@
+"""Weights of an ONNX model in a form in which faults in storage do less harm, and which every ONNX runtime reads.
+
+    stored → Cast → Mul(factor) → Abs → LessOrEqual(bound) → Where(·, value, 0) → the weight, under its own name
+
+Constant folding makes the original graph of it at load, at no cost per inference. What is not needed is left out: no
+Cast for float32, no Mul without a factor, no comparison without a bound. Weights of float16 and bfloat16 are read in
+float32 and cast back, which is exact. Integer weights in front of a DequantizeLinear keep their codes; codes beyond the
+largest of their channel become the zero point, and scales and zero points are voted on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+import onnx
+from onnx import helper, numpy_helper
+
+from fetafix.errors import EditError, UsageError
+from fetafix.formats.onnx import store as onnx_store
+from fetafix.formats.onnx import stored as onnx_stored
+from fetafix.formats.onnx.protected import METADATA, recognise
+from fetafix.formats.onnx.voted import PREFIX, Votes
+from fetafix.formats.onnx.write import placed
+from fetafix.ir import Array
+from fetafix.storage.holding import Held
+from fetafix.storage.schemes import Plan
+from fetafix.storage.stored_form import Form, formed
+
+OLDEST, RAISED = 11, 13  # Equal takes floats from opset 11 on
+_COMPARES = 12  # LessOrEqual
+Choose = Callable[[Held, Array], "Plan | str"]
+
+
+@dataclass(slots=True)
+class Protected:
+    """What was done. changed: weights that are stored anew; left: (tensor, why not). notes: what else to know."""
+
+    changed: list[str] = field(default_factory=list)
+    left: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def protect(path: Path, out: Path, choose: Choose, mark: str = "") -> Protected:
+    """Write the model at `path` to `out`, each weight as `choose` plans it (or left, for the reason that it gives).
+
+    choose gets a weight's place and its values, float32. mark: for the metadata. Raises UsageError where the model is
+    protected already or too old to be raised, EditError where the result does not load, OutputError where `out` cannot
+    be written.
+    """
+    model = onnx.load(str(path), load_external_data=False)
+    if recognise(model, path.parent):
+        raise UsageError(f"{path}: its weights are protected already; fetafix harden --restore {path} -o OUT takes the "
+                         "protection off")
+    with placed(path, out, model) as place:
+        scratch = place.folder / "codes"
+        with scratch.open("wb") as codes:
+            work = _Work(_raised(path, model), path, codes)
+            work.run(choose)
+        if mark:
+            work.model.metadata_props.add(key=METADATA, value=mark)
+        place.save(work.model)
+    return work.done
+
+
+def _raised(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
+    """The model, by the version converter where its opset is too old."""
+    if opset_of(model) >= OLDEST:
+        return model
+    try:
+        if onnx_store.locations(model):
+            raise RuntimeError("its weights lie in files of their own")
+        return onnx.version_converter.convert_version(model, RAISED)
+    except Exception as error:  # whatever the converter stumbles over
+        raise UsageError(
+            f"{path}: opset {opset_of(model)} cannot compare floats for equality, which protected constants need (opset "
+            f"{OLDEST}), and onnx.version_converter fails to raise it: {str(error)[:200]}; export the model with opset "
+            f"{RAISED} or newer, or take --scheme rs or secded, which leave the graph as it is") from error
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators."""
+    return next((int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), 1)
+
+
+class _Work:
+    def __init__(self, model: onnx.ModelProto, path: Path, codes: BinaryIO) -> None:
+        self.model, self._path, self._codes = model, path, codes
+        self._opset = opset_of(model)
+        self._votes = Votes()
+        self._nodes: list[onnx.NodeProto] = []
+        self.done = Protected()
+        if self._opset != opset_of(onnx.load(str(path), load_external_data=False)):
+            self.done.notes.append(f"raised to opset {self._opset} by onnx.version_converter")
+
+    def run(self, choose: Choose) -> None:
+        graph = self.model.graph
+        self._lift_constants(graph)
+        tensors = {t.name: t for t in graph.initializer}
+        for held in onnx_stored.held(self._path, "onnx"):
+            if held.role == "weight" and held.name not in tensors:
+                self.done.left.append((held.name, "it lies within a body or function of the graph"))
+            elif held.role == "weight":
+                self._weight(held, tensors[held.name], choose)
+        self._close(graph)
+
+    def _lift_constants(self, graph: onnx.GraphProto) -> None:
+        """Weights in Constant nodes become initializers; no initializer stays a graph input, which never folds."""
+        for node in [n for n in graph.node if n.op_type == "Constant" and n.attribute[0].name == "value"]:
+            tensor = node.attribute[0].t
+            if len(tensor.dims) >= 2 and tensor.data_type != onnx.TensorProto.STRING:
+                graph.initializer.append(tensor)
+                graph.initializer[-1].name = node.output[0]
+                graph.node.remove(node)
+        names = {t.name for t in graph.initializer}
+        overridable = [i for i in graph.input if i.name in names]
+        for value in overridable:
+            graph.input.remove(value)
+        if overridable and self.model.ir_version >= 4:
+            self.done.notes.append(f"{len(overridable)} weights were graph inputs with a default; they are constants now")
+        self.model.ir_version = max(self.model.ir_version, 4)
+
+    def _weight(self, held: Held, tensor: onnx.TensorProto, choose: Choose) -> None:
+        if not held.floating:
+            self.done.left.append((held.name, f"its {held.dtype.name} codes are 8 bit or less already"))
+            return
+        values = numpy_helper.to_array(tensor, str(self._path.parent)).astype(np.float32)
+        plan = choose(held, values)
+        if isinstance(plan, str):
+            self.done.left.append((held.name, plan))
+            return
+        stored, form = formed(values, plan)
+        if self._chain(held, tensor, stored, form):
+            self.done.changed.append(held.name)
+        else:
+            self.done.left.append((held.name, "its values fill the format already: scaling by 1 changes nothing"))
+
+    def _chain(self, held: Held, tensor: onnx.TensorProto, stored: Array, form: Form) -> bool:
+        """Let nodes make the weight of what is stored; False where nothing has to be done to read it."""
+        name, rank, current = held.name, len(held.shape), f"{held.name}/stored"
+        original = tensor.data_type
+        same = stored.dtype == held.dtype and form.factor is None
+        tensor.name = current
+        if not same:
+            self._restore_in(tensor, stored)
+        steps: list[tuple[str, list[str], str, dict[str, Any]]] = []
+        if tensor.data_type != onnx.TensorProto.FLOAT:
+            steps.append(("Cast", [current], "cast", {"to": onnx.TensorProto.FLOAT}))
+            current = f"{name}/cast"
+        if form.factor is not None:
+            factor = self._votes.add(f"{name}/factor", form.factor, rank, form.axis)
+            steps.append(("Mul", [current, factor], "scaled", {}))
+            current = f"{name}/scaled"
+        if form.bound is not None:
+            steps += self._guard(name, current, form, rank)
+            current = f"{name}/guarded"
+        if original != onnx.TensorProto.FLOAT:
+            steps.append(("Cast", [current], "back", {"to": original}))
+        for i, (op, inputs, output, attributes) in enumerate(steps):
+            made = name if i == len(steps) - 1 else f"{name}/{output}"
+            self._nodes.append(helper.make_node(op, inputs, [made], name=f"{PREFIX}{name}/{output}", **attributes))
+        if not steps:
+            tensor.name = name
+        return bool(steps)
+
+    def _guard(
+        self, name: str, current: str, form: Form, rank: int
+    ) -> list[tuple[str, list[str], str, dict[str, Any]]]:
+        """What is not within the bound becomes 0."""
+        assert form.bound is not None
+        compare, limit = "LessOrEqual", form.bound
+        if self._opset < _COMPARES:
+            compare, limit = "Less", np.nextafter(form.bound, np.float32(np.inf))
+        bound = self._votes.add(f"{name}/bound", limit, rank, form.axis)
+        return [("Abs", [current], "size", {}), (compare, [f"{name}/size", bound], "within", {}),
+                ("Where", [f"{name}/within", current, self._votes.zero()], "guarded", {})]
+
+    def _restore_in(self, tensor: onnx.TensorProto, stored: Array) -> None:
+        """Other bytes for a tensor: in the file, or, where they lay apart, in the scratch file."""
+        made = numpy_helper.from_array(np.ascontiguousarray(stored), tensor.name)
+        if onnx_store.is_apart(tensor):
+            start = self._codes.tell()
+            self._codes.write(made.raw_data)
+            made.ClearField("raw_data")
+            made.data_location = onnx.TensorProto.EXTERNAL
+            entries = (("location", self._codes.name), ("offset", start), ("length", self._codes.tell() - start))
+            for key, value in entries:
+                made.external_data.add(key=key, value=str(value))
+        made.doc_string = tensor.doc_string
+        tensor.CopyFrom(made)
+
+    def _close(self, graph: onnx.GraphProto) -> None:
+        nodes, tensors = self._votes.build(self._opset)
+        self._codes.flush()
+        taken = {o for n in graph.node for o in n.output} | {t.name for t in graph.initializer}
+        made = [o for n in (*nodes, *self._nodes) for o in n.output]
+        if clash := next((n for n in made if n in taken), ""):
+            raise EditError(f"{self._path}: a tensor is called {clash!r} already; rename it")
+        graph.initializer.extend(tensors)
+        own = list(graph.node)
+        del graph.node[:]
+        graph.node.extend([*nodes, *self._nodes, *own])
