@@ -105,7 +105,7 @@ def test_onnx_varints_are_refused_and_rewritten(tmp_path: Path) -> None:
         helper.make_tensor("h", TensorProto.FLOAT16, [4, 4], half.reshape(-1).tolist())])
     path = onnx_zoo.save(model, tmp_path / "model.onnx")
     assert model.graph.initializer[1].int32_data and model.graph.initializer[2].int32_data
-    with pytest.raises(UnreadableModel, match="int32_data.*raw_data"):
+    with pytest.raises(UnreadableModel, match=r"int32_data.*raw_data"):
         stored.held(path)
     out = onnx_stored.copy(path, tmp_path / "copy")
     found = {h.name: h for h in stored.held(out)}
@@ -185,7 +185,7 @@ def test_torch_views_bfloat16_and_shared_storages(tmp_path: Path) -> None:
 
 def test_what_cannot_be_addressed_says_what_to_do(tmp_path: Path) -> None:
     torch.save({"gaps": torch.randn(4, 6)[:, ::2]}, tmp_path / "gaps.pt")
-    with pytest.raises(UnreadableModel, match="gaps.*contiguous"):
+    with pytest.raises(UnreadableModel, match=r"gaps.*contiguous"):
         stored.held(tmp_path / "gaps.pt")
     torch.save({"w": torch.randn(4, 6)}, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
     with pytest.raises(UnreadableModel, match=r"before torch 1\.6"):
