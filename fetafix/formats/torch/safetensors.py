@@ -51,11 +51,19 @@ def load(path: Path) -> dict[str, Any]:
     return tensors
 
 
-def save(tensors: Mapping[str, Any], path: Path) -> None:
-    """Write tensors by name."""
+def metadata(path: Path) -> dict[str, str]:
+    """What the header says beside the tensors."""
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return dict(header.get("__metadata__", {}))
+
+
+def save(tensors: Mapping[str, Any], path: Path, about: Mapping[str, str] | None = None) -> None:
+    """Write tensors by name, and text under `__metadata__`."""
     import torch
 
-    header, blobs, offset = {}, [], 0
+    header: dict[str, Any] = {"__metadata__": dict(about)} if about else {}
+    blobs, offset = [], 0
     for name, tensor in tensors.items():
         blob = tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
         code = _CODES[str(tensor.dtype).removeprefix("torch.")]

@@ -30,8 +30,8 @@ def open_state_dict(path: Path, options: OpenOptions) -> Program:
             f"{path}: a state dict holds tensors without the architecture. Give the function that builds it: "
             f"--arch module:factory (importable from the current folder, returning an nn.Module)"
         )
-    container = _read(path, options.trust)
-    wrapper, tensors = unwrap(container, path)
+    content = container(path, options.trust)
+    wrapper, tensors = unwrap(content, path)
     module = built(options.arch, torch.nn.Module, "an nn.Module", "models:resnet20")
     prefix = _prefix(tensors, module)
     _fill(module, {k.removeprefix(prefix): v for k, v in tensors.items()}, path, options.arch)
@@ -42,13 +42,14 @@ def open_state_dict(path: Path, options: OpenOptions) -> Program:
     def save(gm: Any, structural: bool, out: Path) -> None:
         if structural:
             raise Unsupported(_TENSORS_ONLY)
-        _save(container, wrapper, prefix, gm, out, torch_safetensors.is_file(path))
+        _save(content, wrapper, prefix, gm, out, torch_safetensors.is_file(path))
 
     inputs = torch_signature.of_module(module, options.input_shapes)
     return Program(module, inputs, lambda args: module(*args), graph, save, details, tensors_only=_TENSORS_ONLY)
 
 
-def _read(path: Path, trust: bool) -> Any:
+def container(path: Path, trust: bool = False) -> Any:
+    """What a file of tensors holds: a dictionary. Raises UnreadableModel, UntrustedModel."""
     import torch
 
     if torch_safetensors.is_file(path):
