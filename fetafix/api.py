@@ -156,7 +156,7 @@ def notes(session: Session) -> list[str]:
             lines.append(f"the {name}'s answer to a sample depends on the other samples in the batch")
         if probe["run_variation"] is not None:
             lines.append(f"the {name} answers differently from run to run")
-    lines += dict.fromkeys([*session.samplings.source.notes, *session.samplings.target.notes])
+    lines += dict.fromkeys([*session.remarks, *session.samplings.source.notes, *session.samplings.target.notes])
     if not session.samplings.heldout:
         lines.append("only one sample: nothing is held out")
     return lines

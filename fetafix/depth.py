@@ -12,6 +12,7 @@ import contextlib
 import tempfile
 from pathlib import Path
 
+from fetafix import unoptimised
 from fetafix.errors import ModelError
 from fetafix.ir import Array
 from fetafix.judge.noise import EPS, measure
@@ -24,8 +25,11 @@ _SAMPLES = 2
 
 
 def judged(session: Session, which: Which = "all", stop: bool = False) -> Judgement:
-    """`Session.judge`, with the deeper look where it may decide."""
+    """`Session.judge`, with the deeper look where it may decide, and without optimisation where that hides faults."""
     found = session.judge(which, stop=stop)
+    if unoptimised.hides(session, found):
+        unoptimised.switch(session)
+        found = session.judge(which, stop=stop)
     if not _close(session, found):
         return found
     with session.timed("noise"), contextlib.suppress(ModelError):

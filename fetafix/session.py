@@ -69,6 +69,7 @@ class Session:
         self._outliers = Outliers()
         self._tasks: tuple[Assignment, ...] | None = None
         self.annexes: tuple[Annex, ...] = ()  # inputs found beside the data; judged with it from then on
+        self.remarks: list[str] = []  # what a reader should know about how the models were run
 
     def __enter__(self) -> Self:
         """Open both models, bind inputs, draw samples, probe."""
@@ -87,6 +88,15 @@ class Session:
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
+
+    def reopen(self, options: Options) -> None:
+        """Both models again, opened by other options of their runtimes; whatever was measured before is forgotten."""
+        for process in (self.source, self.target):
+            process.close()
+        self.options, self._kept, self._outliers, self._tasks = options, {}, Outliers(), None
+        self._open()
+        with self.timed("noise"):
+            self._probe()
 
     @property
     def threads(self) -> int:
@@ -198,9 +208,11 @@ class Session:
         """How the target's inputs follow from the source's; None where that cannot be told."""
         return carry(self.samplings.source, self.samplings.target, self._declared.inputs)
 
-    def tolerances(self, judgement: Judgement) -> Mapping[str, Tolerance]:
-        """What the outputs of the target were allowed to differ by, by source output."""
-        return self._judge(self.tasks).tolerances(judgement.comparison, self._opponent)
+    def tolerances(self, judgement: Judgement, noise: Noise | None = None) -> Mapping[str, Tolerance]:
+        """What the outputs of the target were allowed to differ by, by source output; or would be by another noise."""
+        judge = self._judge(self.tasks)
+        judge = judge if noise is None else replace(judge, probe=replace(judge.probe, noise=noise))
+        return judge.tolerances(judgement.comparison, self._opponent)
 
     def inside(self, limit: int) -> tuple[SampleSet, SampleSet]:
         """(source's, target's) samples to look at inside the models: of the search set, half of them found ones.

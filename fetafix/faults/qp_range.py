@@ -33,6 +33,7 @@ from fetafix.graph.activations import (
     at_input,
     covering,
     misfit,
+    only_shifted,
     place_of,
     places,
     reach,
@@ -59,6 +60,9 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
                             "codes are written with one scale and read with another", place)
             continue
         values = true_values(segment, place)
+        theirs = source_grid(segment, place)
+        if theirs is not None and only_shifted(a, theirs):  # its zero point is what is wrong
+            continue
         how = None if values is None or at_input(segment.full, place) else misfit(a, values)
         if how is not None and values is not None:
             low, high = reach(a)

@@ -28,7 +28,7 @@ import numpy as np
 
 from fetafix.edits import Edit, SetInput
 from fetafix.faults.base import FaultType, Suspicion
-from fetafix.graph.activations import Place, misfit, place_of, places, true_values
+from fetafix.graph.activations import Place, misfit, only_shifted, place_of, places, source_grid, true_values
 from fetafix.graph.coded import Coded, coded, weights_in_codes
 from fetafix.graph.segment import Segment
 from fetafix.ir import Array, Graph
@@ -58,6 +58,10 @@ def _weight(found: Coded) -> tuple[int, list[Edit]] | None:
 def _activation(segment: Segment, place: Place, values: Array | None) -> Iterator[tuple[str, list[Edit]]]:
     """The ways to mend a place where activations are rounded."""
     a, b = place.written, place.read
+    theirs = source_grid(segment, place) if place.agree else None
+    if theirs is not None and only_shifted(a, theirs):
+        yield "the source rounds the same values with another zero point", place.regrid(theirs)
+        return
     if not np.array_equal(a.zero_point, b.zero_point) and np.array_equal(a.scale, b.scale):
         yield "codes are written with one zero point and read with another", place.regrid(a, write=False)
         yield "codes are written with one zero point and read with another", place.regrid(b, read=False)

@@ -96,6 +96,11 @@ def source_grid(segment: Segment, place: Place) -> Grid | None:
     return grids[0] if fits else None
 
 
+def only_shifted(grid: Grid, other: Grid) -> bool:
+    """Whether a grid has another's scale and another zero point."""
+    return np.array_equal(grid.scale, other.scale) and not np.array_equal(grid.zero_point, other.zero_point)
+
+
 def true_values(segment: Segment, place: Place) -> Array | None:
     """What is rounded there, computed from the source's activations; None where that cannot be."""
     if place.before in segment.feeds:

@@ -35,6 +35,7 @@ from fetafix.ir import Array, Graph, Node
 _NOISE_FACTOR = 30.0
 _HALF_FACTOR, _HALF_ULP = 4.0, 2.0**-11
 _SAME_MODEL = 0.5  # share of the source's grids that the target has too where both are the same quantised model
+_SAME_GRIDS = 0.9  # share of all grids that both have, from which the few others are faults and explain nothing
 _TURNED = 12  # anchors that a segment may give up to reach the Transpose that turned them
 _MOVES = frozenset({"Transpose", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast"})
 
@@ -138,10 +139,11 @@ class Aligner:
         source = self.source
         if not self._coded:
             return Slack(coded=True)
-        own = signatures(source)
-        shared = own & signatures(target)
+        own, other = signatures(source), signatures(target)
+        shared = own & other
         if coded and len(shared) >= _SAME_MODEL * len(own):
-            return Slack(True, shared, own)
+            same = len(shared) >= _SAME_GRIDS * len(own | other)
+            return Slack(True, own | other if same else shared, own)
         skipped = frozenset[str]() if rounds(target) else frozenset(
             t for n in source.nodes for t in n.outputs
             if (readers := source.consumers.get(t)) and all(r.op == "QuantizeLinear" for r, _ in readers))

@@ -91,6 +91,11 @@ class Noise:
             floors[name] = Floor(max(own.max_abs, more.max_abs), max(own.rel_l2, more.rel_l2), changes)
         return replace(self, floors=floors)
 
+    def without(self, kind: str) -> Noise:
+        """This noise as it is without a kind of change."""
+        kept = {n: {k: c for k, c in f.changes.items() if k != kind} for n, f in self.floors.items()}
+        return replace(self, floors={n: replace(_floor(c), changes=c) for n, c in kept.items()})
+
     def beside(self, source: Noise, names: Mapping[str, str]) -> Noise:
         """This noise, a converted model's, judged by its source's; names: its outputs → the source's.
 
