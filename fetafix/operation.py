@@ -14,7 +14,19 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from fetafix import depth, evidence, explained, offer, planning, preparation, ranking, repair, tapped, unmask
+from fetafix import (
+    depth,
+    evidence,
+    explained,
+    last_resort,
+    offer,
+    planning,
+    preparation,
+    ranking,
+    repair,
+    tapped,
+    unmask,
+)
 from fetafix.api import report_on
 from fetafix.edit_data import ArrayStore
 from fetafix.errors import LiftError
@@ -84,8 +96,10 @@ def repaired(session: Session, wanted: RepairOptions) -> Report:
             for item in report.findings:
                 journal.write("finding", finding=item)
             why = "Nothing can be repaired: that takes an ONNX view that answers as the model does"
-            return _as(report, reason=f"{report.reason.rstrip('.')}. {why} (see the notes).")
-        return Operation(session, bench, wanted, journal, stack, _agree(judgement)).run(report)
+            report = _as(report, reason=f"{report.reason.rstrip('.')}. {why} (see the notes).")
+        else:
+            report = Operation(session, bench, wanted, journal, stack, _agree(judgement)).run(report)
+        return last_resort.tried(session, report, wanted, journal)
 
 
 class Operation:
