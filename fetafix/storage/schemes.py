@@ -106,6 +106,16 @@ def load(stored: Stored) -> Array:
     return values
 
 
+def taken(stored: Stored, elements: Array) -> Stored:
+    """Some values of a tensor, by their places in C order, int64 (n,): codes (n,), each with its own constants."""
+    axis = stored.plan.axis
+    channel = None if axis is None else np.unravel_index(elements, stored.codes.shape)[axis]
+    factors = stored.factors if channel is None else stored.factors[channel]
+    bounds = stored.bounds if stored.bounds is None or channel is None else stored.bounds[channel]
+    plan = replace(stored.plan, axis=None if channel is None else 0)
+    return Stored(stored.codes.reshape(-1)[elements], plan, factors, bounds, stored.lossless)
+
+
 def _factors(weights: Array, plan: Plan) -> Array:
     if plan.scheme == "ceiling":
         return np.minimum(constants(weights, plan.encoding, "pow2", plan.axis), _HIGHEST)

@@ -41,10 +41,10 @@ class Cell(Record, frozen=True, kw_only=True):
 
     flips: expected ones. trials: how many count; ran: of these, how many had to run (a trial without a flip need not).
     outcomes: how many ended how; "survived": the drop from the stored encoding's own fault-free accuracy is within the
-    tolerance. survival: the share that survived. bounds: of the probability to survive, at the report's confidence;
-    kind: "sequence" (valid at whatever trial one stops), "clopper-pearson" (a number of trials fixed beforehand) or
-    "certain" (no trial is needed: that no bit flips is probable enough). at_least: the probability that no bit flips,
-    which bounds it from below exactly. decided: whether the probability is known to be at least, or below, what was
+    tolerance. at_least: the probability that no bit flips, known exactly, which is survived for certain. survival: the
+    probability to survive, at_least and for the rest the share of trials with a flip that survived. bounds: of it, at
+    the report's confidence; kind: "sequence" (valid at whatever trial one stops), "clopper-pearson" (a number of trials
+    fixed beforehand) or "certain" (at_least is enough). decided: whether the probability is known to be at least, or below, what was
     asked for.
     full: how many of the trials, the first ones, ran over all samples; accuracies: theirs, in the order of the trials,
     0 where there was no answer. median, p5, worst, mean: of these.
@@ -69,13 +69,57 @@ class Cell(Record, frozen=True, kw_only=True):
     seconds: float = 0.0
 
 
+class Predicted(Record, frozen=True, kw_only=True):
+    """The error of weights at a rate, in closed form (single flips), beside what the flips of the trials did.
+
+    rms, seen_rms: RMS error of a weight in its own unit, of flips alone. wrecked, seen_wrecked: weights in a trial that
+    end beyond twice their tensor's largest magnitude off, or as no number. whole: probability that none does. trials:
+    of the cell's, so many of the first were looked at. p_rms, p_wrecked: how probable at most so large a deviation is,
+    were the prediction true; why: what disagrees, "" where nothing does (`fetafix.storage.agreement`).
+    """
+
+    ber: float
+    rms: float
+    seen_rms: float
+    wrecked: float
+    seen_wrecked: float
+    whole: float
+    trials: int
+    p_rms: float
+    p_wrecked: float
+    why: str = ""
+
+
+class BitDamage(Record, frozen=True, kw_only=True):
+    """What a flip of one bit of a stored weight does, over all tensors. bit: 0 the lowest. part: what it stands for.
+
+    rms: RMS error over the largest magnitude of the tensor, where it is finite; wrecked: share of the weights that it
+    wrecks.
+    """
+
+    bit: int
+    part: str
+    rms: float
+    wrecked: float
+
+
+class LayerDamage(Record, frozen=True, kw_only=True):
+    """The same by tensor and kind of bit: part → mean of what a flip of such a bit does."""
+
+    tensor: str
+    values: int
+    rms: dict[str, float]
+    wrecked: dict[str, float]
+
+
 class Subject(Record, frozen=True, kw_only=True):
     """One model in one storage. name: for tables, unique. original: accuracy of the file as it is; clean: of the stored
     encoding without a fault, which drops are counted from.
 
     tolerated: the highest rate of the sweep up to which all rates are decided "yes", or None; open: the lowest rate
     that is decided "no", or None. untouched: the rate at which no bit flips with the probability asked for, which is
-    tolerated for certain.
+    tolerated for certain. predictions: by rate; bits, layers: what single flips do. Empty where the storage is not one of
+    weights in a format with a closed form.
     """
 
     name: str
@@ -88,6 +132,9 @@ class Subject(Record, frozen=True, kw_only=True):
     open: float | None = None
     untouched: float | None = None
     notes: list[str] = []
+    predictions: list[Predicted] = []
+    bits: list[BitDamage] = []
+    layers: list[LayerDamage] = []
 
 
 class Pairing(Record, frozen=True, kw_only=True):
