@@ -42,7 +42,7 @@ T = TypeVar("T")
 _TAIL_LINES, _TAIL_BYTES = 12, 4000
 _DOING = {
     "open": "opening the model", "lift": "lifting it to ONNX", "write": "writing the model", "run": "running",
-    "tap": "looking into its layers",
+    "tap": "looking into its layers", "reopen": "opening the model",
 }  # fmt: skip
 
 
@@ -84,6 +84,11 @@ class ModelProcess:
         """The worker's process id."""
         return self._process.pid
 
+    @property
+    def alive(self) -> bool:
+        """Whether the worker still serves requests."""
+        return self._end is None and self._process.poll() is None
+
     def info(self) -> ModelInfo:
         """Path, format, digest, interface and details.
 
@@ -91,6 +96,15 @@ class ModelProcess:
         """
         opened = self._opened.result()
         return self._latest or opened
+
+    def reopen(self, path: Path | str) -> ModelInfo:
+        """Open a file anew, or another one, in the same process; its info lacks a digest of its own.
+
+        Raises what opening it raises; the process then serves a further `reopen`.
+        """
+        self.path, self._latest = Path(path), None
+        self._opened = self._ask(Pending("reopen", lambda info: info), path=self.path)
+        return self._opened.result()
 
     def run(
         self,

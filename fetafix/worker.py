@@ -142,6 +142,18 @@ class Worker:
         self._digest = digest[0] if digest else formats.sha256(path)
         return self._info()
 
+    def _do_reopen(self, job: int, path: Path) -> ModelInfo:
+        """The file anew, which has changed meanwhile, or another one; its digest is not taken again."""
+        from fetafix import formats
+
+        self._path, self._artifact, self._refusal = path, None, None
+        try:
+            self._artifact = formats.open(path, self._options)
+        except Exception as error:
+            self._refusal = error
+            raise
+        return self._info()
+
     def _info(self) -> ModelInfo:
         import msgspec
 

@@ -27,6 +27,8 @@ COMMANDS = {
     "patch": "Replay reviewed repairs onto another conversion of the same model.",
     "faults": "List the catalogue of conversion faults, or show one entry.",
     "inject": "Put a seeded fault into a copy of a model.",
+    "stress": "Strike model files with bit flips and count what they survive.",
+    "harden": "Store a model's weights so that bit flips do less harm; prove it.",
     "bench": "Measure speed, conversions among all frameworks, or repairs.",
 }
 INTERRUPTED = 130

@@ -1,0 +1,239 @@
+"""A copy of a model file whose storage is struck in place, and undone again: what one trial changes and no more.
+
+    with Medium(wanted) as medium:
+        medium.strike(positions)       the copy now holds what is read after these flips
+        medium.heal()                  and now it is whole again
+
+Bytes of the file are struck by XOR. Where weights are stored in another form (`schemes.Plan`), their codes are struck,
+and what the protection reads of those is written into the copy, in the file's own dtype: of the weights struck alone.
+"""
+
+from __future__ import annotations
+
+import mmap
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from fetafix import formats
+from fetafix.errors import UsageError
+from fetafix.formats import checksums, stored
+from fetafix.storage.holding import Held
+from fetafix.storage.schemes import Plan, Stored, load, store
+from fetafix.stress.record import Storage
+
+Array = npt.NDArray[Any]
+_WHOLE = "file"
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A row of bits that flips strike. tensor: None for bytes of a file as such. kept: how weights are stored, or None
+    for the file's own bytes. bits: how many there are.
+    """
+
+    path: Path
+    pieces: tuple[tuple[int, int], ...]
+    bits: int
+    tensor: Held | None = None
+    kept: Stored | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """What is to be struck in one model file: its parts, in order, their bits one after the other.
+
+    path: the model; files: all files that the parts lie in. checked: whether the format keeps checksums of what is
+    struck, which are renewed as if the storage behind them had none.
+    """
+
+    path: Path
+    storage: Storage
+    parts: tuple[Part, ...]
+    checked: bool = False
+
+    @property
+    def bits(self) -> int:
+        """Bits in storage."""
+        return self.storage.bits
+
+    @cached_property
+    def edges(self) -> Array:
+        """Where each part's bits begin, and the end, int64 (parts + 1,)."""
+        return np.concatenate([[0], np.cumsum([p.bits for p in self.parts])]).astype(np.int64)
+
+
+def target(path: Path, scope: str = "weights", plan: Plan | None = None, granularity: str = "tensor") -> Target:
+    """What flips strike in a model file, which is a copy already (`stored.copy`).
+
+    granularity: "channel" takes each tensor's own axis of output channels. Raises UsageError where nothing lies there.
+    """
+    if scope == _WHOLE:
+        return _file(path, plan)
+    wanted = [h for h in stored.held(path) if h.role == {"weights": "weight", "constants": "constant"}[scope]]
+    if not wanted:
+        raise UsageError(f"{path}: holds no {scope} that flips could strike; try another --scope")
+    if plan is not None and not any(h.floating for h in wanted):
+        raise UsageError(f"{path}: its {scope} are integers ({wanted[0].dtype.name}) already, which no --dtype or "
+                         "--scheme stores otherwise; take --dtype keep, which strikes them as they are")
+    parts = tuple(_part(h, plan, granularity) for h in wanted)
+    dtype, scheme = ("keep", "none") if plan is None else (plan.encoding.name, str(plan.scheme))
+    storage = Storage(
+        scope=scope, dtype=dtype, scheme=scheme, granularity=granularity, tensors=len(parts),
+        values=sum(h.size for h in wanted), bits=sum(p.bits for p in parts),
+        mixed=0 if plan is None else sum(not h.floating for h in wanted))
+    return Target(path, storage, parts, formats.recognise(path) == "keras")
+
+
+def _file(path: Path, plan: Plan | None) -> Target:
+    if plan is not None:
+        raise UsageError("--scope file strikes the file's own bytes, so --dtype is keep and --scheme none")
+    if path.is_dir():
+        files = sorted(p for p in path.rglob("*") if p.is_file())
+    else:
+        files = list(dict.fromkeys([path, *(h.path for h in _held_or_none(path))]))
+    parts = tuple(Part(f, ((0, f.stat().st_size),), 8 * f.stat().st_size) for f in files if f.stat().st_size)
+    return Target(path, Storage(scope=_WHOLE, bits=sum(p.bits for p in parts)), parts)
+
+
+def _held_or_none(path: Path) -> list[Held]:
+    """Tensors, for the files that they lie in; none where the format does not tell."""
+    from fetafix.errors import UnreadableModel
+
+    try:
+        return stored.held(path)
+    except UnreadableModel:
+        return []
+
+
+def _part(tensor: Held, plan: Plan | None, granularity: str) -> Part:
+    if plan is None or not tensor.floating:
+        return Part(tensor.path, tensor.pieces, 8 * tensor.nbytes, tensor)
+    own = replace(plan, axis=tensor.axis if granularity == "channel" else None)
+    kept = store(stored.read(tensor).astype(np.float32), own)
+    return Part(tensor.path, tensor.pieces, kept.bits, tensor, kept)
+
+
+def encode(wanted: Target) -> None:
+    """Write into the copy what is read of the stored encoding without a fault."""
+    by_file: dict[Path, list[tuple[Held, Array]]] = {}
+    for part in wanted.parts:
+        if part.kept is not None and part.tensor is not None:
+            by_file.setdefault(part.path, []).append((part.tensor, _cast(load(part.kept), part.tensor)))
+    for path, changes in by_file.items():
+        stored.patch_all(path, changes)
+
+
+class Medium:
+    """A target's files, or those of another copy of its folder, mapped for writing. Raises OSError where they are not.
+
+    path: the model in that copy.
+    """
+
+    def __init__(self, wanted: Target, folder: Path | None = None) -> None:
+        self._target, self._folder = wanted, folder or wanted.path.parent
+        self.path = self._here(wanted.path)
+        self._open = ExitStack()
+        self._bytes = {p: self._map(p) for p in dict.fromkeys(part.path for part in wanted.parts)}
+        self._undo: list[tuple[Path, Array, Array]] = []
+
+    def _here(self, path: Path) -> Path:
+        return self._folder / path.relative_to(self._target.path.parent)
+
+    def _map(self, path: Path) -> Array:
+        file = self._open.enter_context(self._here(path).open("r+b"))
+        mapped = mmap.mmap(file.fileno(), 0)
+        return np.frombuffer(mapped, np.uint8)
+
+    def strike(self, where: Array) -> None:
+        """Flip bits: sorted, distinct positions among the target's bits, int64 (flips,)."""
+        cuts = np.searchsorted(where, self._target.edges)
+        raw: dict[Path, list[tuple[Array, Array]]] = {}
+        for i in np.flatnonzero(np.diff(cuts)):
+            part, own = self._target.parts[i], where[cuts[i] : cuts[i + 1]] - self._target.edges[i]
+            at, new = self._raw(part, own) if part.kept is None else self._decoded(part, part.kept, own)
+            raw.setdefault(part.path, []).append((at, new))
+        for path, changes in raw.items():
+            at, new = (np.concatenate(each) for each in zip(*changes, strict=True))
+            self._undo.append((path, at, self._bytes[path][at]))
+            self._bytes[path][at] = new
+        self._settle()
+
+    def heal(self) -> None:
+        """Undo the last strike."""
+        for path, at, old in self._undo:
+            self._bytes[path][at] = old
+        self._settle()
+        self._undo.clear()
+
+    def _settle(self) -> None:
+        if self._target.checked:
+            for path, at, _ in self._undo:
+                checksums.renew(self._here(path), at[:1].tolist())
+
+    def _raw(self, part: Part, where: Array) -> tuple[Array, Array]:
+        """(places in the file, bytes there after the flips)."""
+        byte, mask = where >> 3, np.left_shift(1, where & 7).astype(np.uint8)
+        first = np.flatnonzero(np.concatenate([[True], byte[1:] != byte[:-1]]))  # several flips of a byte are one mask
+        at = _places(part.pieces, byte[first])
+        return at, self._bytes[part.path][at] ^ np.bitwise_xor.reduceat(mask, first)
+
+    def _decoded(self, part: Part, kept: Stored, where: Array) -> tuple[Array, Array]:
+        """(places in the file, bytes there) of the weights whose codes are struck, as the protection reads them."""
+        tensor = part.tensor
+        assert tensor is not None, "only tensors are stored in another form"
+        values, elements = struck(kept, where)
+        if tensor.order is not None:
+            laid = tuple(np.unravel_index(elements, tensor.shape)[i] for i in tensor.order)
+            elements = np.ravel_multi_index(laid, tuple(tensor.shape[i] for i in tensor.order))
+        width = tensor.dtype.itemsize
+        at = _places(part.pieces, (elements[:, None] * width + np.arange(width)).reshape(-1))
+        return at, _cast(values, tensor).view(np.uint8)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._bytes.clear()
+        self._undo.clear()
+        self._open.close()
+
+
+def struck(kept: Stored, where: Array) -> tuple[Array, Array]:
+    """What is read of the values whose bits flip: (float32 (n,), their places in C order (n,)).
+
+    where: sorted, distinct positions among the stored bits.
+    """
+    from fetafix.storage.flips import flip
+
+    bits = kept.plan.encoding.bits
+    elements, own = np.unique(where // bits, return_inverse=True)
+    codes = kept.codes.reshape(-1)[elements]
+    flip(codes, own * bits + where % bits, bits)
+    axis = kept.plan.axis
+    channel = None if axis is None else np.unravel_index(elements, kept.codes.shape)[axis]
+    factors = kept.factors if channel is None else kept.factors[channel]
+    bounds = kept.bounds if kept.bounds is None or channel is None else kept.bounds[channel]
+    plan = replace(kept.plan, axis=None if channel is None else 0)
+    return load(Stored(codes, plan, factors, bounds)), elements
+
+
+def _cast(values: Array, tensor: Held) -> Array:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.ascontiguousarray(values.astype(tensor.dtype))
+
+
+def _places(pieces: Sequence[tuple[int, int]], at: Array) -> Array:
+    """Offsets in the file of bytes counted within the pieces."""
+    if len(pieces) == 1:
+        return at + pieces[0][0]
+    starts = np.concatenate([[0], np.cumsum([n for _, n in pieces])[:-1]])
+    piece = np.searchsorted(starts, at, "right") - 1
+    return np.asarray([o for o, _ in pieces], np.int64)[piece] + at - starts[piece]
+

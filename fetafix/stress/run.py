@@ -1,0 +1,271 @@
+"""The stress test as a whole: models opened, samples drawn, each storage of each model tried rate by rate."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from fetafix import formats
+from fetafix.errors import ModelError, UsageError
+from fetafix.formats import stored
+from fetafix.parallel import threads_each
+from fetafix.report import ModelInfo
+from fetafix.storage import sweep
+from fetafix.storage.schemes import Plan
+from fetafix.storage.trials import tolerated
+from fetafix.stress import words
+from fetafix.stress.answers import classes, head, top1
+from fetafix.stress.cells import Cells
+from fetafix.stress.exam import Exam, Examiner
+from fetafix.stress.journal import Journal, Trial, digest
+from fetafix.stress.lane import Host, Lane, Paper, single_threaded, stated
+from fetafix.stress.medium import Medium, Target, encode, target
+from fetafix.stress.options import StressOptions
+from fetafix.stress.record import Cell, StressReport, Subject
+
+_MARGIN = 1e-9
+_SHM = Path("/dev/shm")
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """A model without a fault: its answers, int64 (N,), to its exam. output: the one that holds its scores."""
+
+    path: Path
+    info: ModelInfo
+    exam: Exam
+    output: str
+    answers: np.ndarray
+    seconds: float
+
+
+def stress(models: Sequence[str | Path], options: StressOptions) -> StressReport:
+    """Strike models with bit flips and count what they survive.
+
+    Raises UsageError or InputDataError where what was asked for makes no sense, ModelError where a model does not run
+    without a fault.
+    """
+    start = time.monotonic()
+    if not models:
+        raise UsageError("expected at least one model to stress")
+    with _scratch(models) as folder, _Hosts(options) as hosts:
+        journal = Journal(options.keep)
+        examiner = Examiner(options, folder)
+        asked = [_asked(i, Path(m), examiner, hosts, options) for i, m in enumerate(models)]
+        subjects: list[Subject] = []
+        trials: dict[tuple[str, float], list[Trial]] = {}
+        wanted = [(i, plan) for i in range(len(models)) for plan in options.plans]
+        names = _names([asked[i].path for i, _ in wanted], [plan for _, plan in wanted], options)
+        for place, ((i, plan), name) in enumerate(zip(wanted, names, strict=True)):
+            bench = _Bench(asked[i], plan, name, folder / f"subject-{place}", hosts, options, journal)
+            subject, found = bench.measure(place, len(wanted))
+            subjects.append(subject)
+            trials |= {(name, ber): rows for ber, rows in found.items()}
+    exam = asked[0].exam
+    return StressReport(
+        verdict=words.verdict(subjects, options), seed=options.seed, confidence=options.confidence,
+        survival=options.survival, max_drop=options.max_drop, samples=exam.count, origin=exam.origin,
+        labels=exam.labelled, subjects=subjects, pairs=words.pairs(subjects, trials), required=options.require,
+        reached=options.require is None or all(words.reached(s, options.require) for s in subjects),
+        notes=list(exam.notes), timings={"total": round(time.monotonic() - start, 3)})
+
+
+def replay(model: str | Path, options: StressOptions, ber: float, trial: int, out: Path) -> int:
+    """Write the struck file of one trial to `out`, its external data beside it; returns how many bits flipped.
+
+    Raises UsageError where the options ask for several storages, OutputError where it cannot be written.
+    """
+    if len(options.plans) != 1:
+        raise UsageError("a trial is replayed for one storage: give one --dtype and one --scheme")
+    with _scratch([model]) as folder:
+        wanted = _struck_copy(Path(model), options.plans[0], folder / "copy", options)
+        where = sweep.flips_of(options.seed, ber, trial, wanted.bits)
+        with Medium(wanted) as medium:
+            medium.strike(where)
+        from fetafix.stress.written import write
+
+        write(wanted, Path(model), out)
+    return int(where.size)
+
+
+def _struck_copy(path: Path, plan: Plan | None, folder: Path, options: StressOptions) -> Target:
+    """A copy of a model in the storage asked for, whole."""
+    if options.scope == "file":
+        formats.recognise(path)
+    wanted = target(stored.copy(path, folder), options.scope, plan, options.granularity)
+    encode(wanted)
+    return wanted
+
+
+def _asked(number: int, path: Path, examiner: Examiner, hosts: _Hosts, options: StressOptions) -> Asked:
+    """Run a model without a fault. Raises ModelError, InputDataError, UsageError."""
+    with hosts.lent(path) as host:
+        info = host.open(path)
+        options.progress(f"fault-free run of {path.name}", 0, None)
+        exam = examiner.exam(number, info)
+        start = time.monotonic()
+        outputs = host.run(exam, options.batch)
+        seconds = time.monotonic() - start
+        name = head(outputs, path, options.output)
+        exam = examiner.labelled(exam, classes(outputs[name]))
+        return Asked(path, info, exam, name, top1(outputs[name]), seconds)
+
+
+class _Bench:
+    """One model in one storage: its copies, its lanes, its cells."""
+
+    def __init__(self, asked: Asked, plan: Plan | None, name: str, folder: Path, hosts: _Hosts,
+                 options: StressOptions, journal: Journal) -> None:
+        self._asked, self._plan, self._name, self._folder = asked, plan, name, folder
+        self._hosts, self._options, self._journal = hosts, options, journal
+
+    def measure(self, place: int, places: int) -> tuple[Subject, dict[float, list[Trial]]]:
+        """The subject's record, and its trials by rate."""
+        options = self._options
+        wanted = _struck_copy(self._asked.path, self._plan, self._folder / "0", options)
+        paper, original = self._paper(wanted)
+        cells: list[Cell] = []
+        trials: dict[float, list[Trial]] = {}
+        with ExitStack() as stack:
+            lanes = [self._lane(wanted, i, stack) for i in range(options.jobs or threads_each(1))]
+            pool = stack.enter_context(ThreadPoolExecutor(len(lanes)))
+            stack.push(self._stop)
+            measurer = Cells(paper, wanted.bits, options.rule, options.full, self._journal)
+            for i, ber in enumerate(options.rates):
+                done = f"{place * len(options.rates) + i + 1} of {places * len(options.rates)}"
+                cell, trials[ber] = measurer.measure(ber, lanes, pool, self._told(f"{self._name} at {ber:g} ({done})"))
+                cells.append(cell)
+        shutil.rmtree(self._folder)
+        return self._subject(wanted, paper, original, cells), trials
+
+    def _stop(self, kind: object, error: object, trace: object) -> None:
+        """An error, or Ctrl-C, need not wait for the trials that run."""
+        if kind is not None:
+            self._hosts.close()
+
+    def _told(self, stage: str) -> Callable[[int], None]:
+        most = self._options.rule.fixed or self._options.rule.most
+        return lambda done: self._options.progress(stage, done, most)
+
+    def _lane(self, wanted: Target, number: int, stack: ExitStack) -> Lane:
+        host = stack.enter_context(self._hosts.lent(self._asked.path))
+        return stack.enter_context(Lane(wanted, self._folder / str(number), host, number > 0))
+
+    def _paper(self, wanted: Target) -> tuple[Paper, int]:
+        """How trials are marked, and how many samples the file as it is gets right."""
+        asked, options = self._asked, self._options
+        answers = asked.answers
+        if self._plan is not None:
+            with self._hosts.lent(asked.path) as host:
+                try:
+                    host.open(wanted.path)
+                    answers = top1(host.run(asked.exam, options.batch)[asked.output])
+                except ModelError as error:
+                    raise stated(wanted.path, asked.path, error) from error
+        labels = asked.exam.labels
+        truth = answers if labels is None else labels
+        clean = int(np.count_nonzero(answers == truth))
+        lost = math.floor(options.max_drop * len(truth) + _MARGIN)
+        plan = None if self._plan is None else (self._plan, wanted.storage)
+        key = digest(formats.sha256(asked.path), plan, wanted.storage, asked.exam.digest, asked.output, options.seed,
+                     options.max_drop, options.opening, labels is None)
+        paper = Paper(key, asked.exam, asked.output, truth, clean, clean - lost, asked.seconds, options.seed,
+                      options.batch)
+        return paper, int(np.count_nonzero(asked.answers == truth))
+
+    def _subject(self, wanted: Target, paper: Paper, original: int, cells: list[Cell]) -> Subject:
+        count = len(paper.truth)
+        no = [c.ber for c in cells if c.decided == "no"]
+        return Subject(
+            name=self._name, model=self._asked.info, storage=wanted.storage, original=original / count,
+            clean=paper.clean / count, cells=cells, tolerated=tolerated([(c.ber, c.decided) for c in cells]),
+            open=min(no, default=None), untouched=sweep.rate_untouched(wanted.bits, self._options.survival),
+            notes=self._notes(wanted, paper, original))
+
+    def _notes(self, wanted: Target, paper: Paper, original: int) -> list[str]:
+        count, found = len(paper.truth), []
+        if paper.exam.labels is not None and original * 2 < count:
+            found.append(f"only {original / count:.1%} of the labels are met without any fault: are labels, "
+                         "preprocessing and model those of each other?")
+        if wanted.storage.mixed:
+            found.append(f"{wanted.storage.mixed} tensors of integers are struck as the file has them")
+        if paper.least <= 0:
+            found.append("the tolerance is wider than the fault-free accuracy: everything survives")
+        return found
+
+
+class _Hosts:
+    """Worker processes, lent to whoever runs a model of the same kind, and kept in between."""
+
+    def __init__(self, options: StressOptions) -> None:
+        self._options = single_threaded(options.opening)
+        self._memory = _memory() if options.scope == "file" else 0
+        self._idle: dict[str, list[Host]] = {}
+        self._all: list[Host] = []
+
+    @contextlib.contextmanager
+    def lent(self, path: Path) -> Iterator[Host]:
+        """A host for a model of this file's format."""
+        idle = self._idle.setdefault(formats.recognise(path), [])
+        if not idle:
+            self._all.append(Host(self._options, self._memory))
+            idle.append(self._all[-1])
+        host = idle.pop()
+        try:
+            yield host
+        finally:
+            idle.append(host)
+
+    def __enter__(self) -> _Hosts:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all processes, lent ones too."""
+        for host in self._all:
+            host.close()
+
+
+def _memory() -> int:
+    """The machine's memory in bytes: a struck header may ask for more than there is."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
+
+
+@contextlib.contextmanager
+def _scratch(models: Sequence[str | Path]) -> Iterator[Path]:
+    """A folder for copies: in memory where several fit there, else among the temporary files."""
+    size = sum(_size(Path(m)) for m in models)
+    room = shutil.disk_usage(_SHM).free if _SHM.is_dir() and os.access(_SHM, os.W_OK) else 0
+    with tempfile.TemporaryDirectory(prefix="fetafix-", dir=_SHM if 8 * size < room else None) as folder:
+        yield Path(folder)
+
+
+def _size(path: Path) -> int:
+    if path.is_dir():
+        return sum(p.stat().st_size for p in path.rglob("*") if p.is_file())
+    return path.stat().st_size if path.exists() else 0
+
+
+def _names(paths: Sequence[Path], plans: Sequence[Plan | None], options: StressOptions) -> list[str]:
+    """Names for tables: the file's, and the storage where there are several; made unique."""
+    several, found = len(options.plans) > 1, []
+    for path, plan in zip(paths, plans, strict=True):
+        name = path.name
+        if several or plan is not None:
+            name += " keep" if plan is None else f" {plan.encoding.name} {plan.scheme}"
+        number = sum(n == name or n.startswith(f"{name} #") for n in found)
+        found.append(name if not number else f"{name} #{number + 1}")
+    return found
