@@ -10,7 +10,8 @@ largest of their channel become the zero point, and scales and zero points are v
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -44,12 +45,12 @@ class Protected:
     notes: list[str] = field(default_factory=list)
 
 
-def protect(path: Path, out: Path, choose: Choose, mark: str = "") -> Protected:
+def protect(path: Path, out: Path, choose: Choose, mark: Mapping[str, Any]) -> Protected:
     """Write the model at `path` to `out`, each weight as `choose` plans it (or left, for the reason that it gives).
 
-    choose gets a weight's place and its values, float32. mark: for the metadata. Raises UsageError where the model is
-    protected already or too old to be raised, EditError where the result does not load, OutputError where `out` cannot
-    be written.
+    choose gets a weight's place and its values, float32. mark: for the metadata, an aid for people. Nothing is written
+    where no weight was changed. Raises UsageError where the model is protected already or too old to be raised,
+    EditError where the result does not load, OutputError where `out` cannot be written.
     """
     model = onnx.load(str(path), load_external_data=False)
     if recognise(model, path.parent):
@@ -60,9 +61,10 @@ def protect(path: Path, out: Path, choose: Choose, mark: str = "") -> Protected:
         with scratch.open("wb") as codes:
             work = _Work(_raised(path, model), path, codes)
             work.run(choose)
-        if mark:
-            work.model.metadata_props.add(key=METADATA, value=mark)
-        place.save(work.model)
+        note = json.dumps({**mark, "tensors": len(work.done.changed)})
+        work.model.metadata_props.add(key=METADATA, value=note)
+        if work.done.changed:
+            place.save(work.model)
     return work.done
 
 
@@ -76,9 +78,9 @@ def _raised(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
         return onnx.version_converter.convert_version(model, RAISED)
     except Exception as error:  # whatever the converter stumbles over
         raise UsageError(
-            f"{path}: opset {opset_of(model)} cannot compare floats for equality, which protected constants need (opset "
-            f"{OLDEST}), and onnx.version_converter fails to raise it: {str(error)[:200]}; export the model with opset "
-            f"{RAISED} or newer, or take --scheme rs or secded, which leave the graph as it is") from error
+            f"{path}: opset {opset_of(model)} cannot compare floats for equality, which protected constants need "
+            f"(opset {OLDEST}), and onnx.version_converter fails to raise it: {str(error)[:200]}; export the model "
+            f"with opset {RAISED} or newer, or take --scheme rs or secded, which leave the graph as it is") from error
 
 
 def opset_of(model: onnx.ModelProto) -> int:
@@ -120,7 +122,7 @@ class _Work:
         for value in overridable:
             graph.input.remove(value)
         if overridable and self.model.ir_version >= 4:
-            self.done.notes.append(f"{len(overridable)} weights were graph inputs with a default; they are constants now")
+            self.done.notes.append(f"{len(overridable)} weights were inputs with a default; they are constants now")
         self.model.ir_version = max(self.model.ir_version, 4)
 
     def _weight(self, held: Held, tensor: onnx.TensorProto, choose: Choose) -> None:

@@ -5,7 +5,7 @@ Constants are recognised through whatever makes them: single initializers, votes
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
-from fetafix.formats.onnx import store as onnx_store
 from fetafix.ir import Array
 from fetafix.storage.stored_form import Form, read
 
@@ -214,8 +213,11 @@ def _scheme(stored: int, form: Form) -> str:
     return "guard" if form.factor is None or dtype.kind == "i" else "scale and guard"
 
 
-def unprotect(path: Path) -> Iterator[tuple[str, Array]]:
-    """The weights of a protected model as they are read, one at a time."""
-    model = onnx.load(str(path), load_external_data=False)
-    for reading in recognise(model, path.parent):
-        yield reading.name, reading.values(path.parent)
+def count(path: Path) -> int:
+    """How many weights of a file are read through a protection."""
+    return len(recognise(onnx.load(str(path), load_external_data=False), path.parent))
+
+
+def readings(path: Path) -> list[Reading]:
+    """The protected weights of a file."""
+    return recognise(onnx.load(str(path), load_external_data=False), path.parent)

@@ -57,7 +57,7 @@ class Place:
 
 @contextmanager
 def placed(path: Path, out: Path, model: onnx.ModelProto) -> Iterator[Place]:
-    """A place for a copy of the model at `path`. Raises OutputError where `out` cannot be written, or is an original."""
+    """A place for a copy of the model at `path`. Raises OutputError where `out` cannot be written or is an original."""
     originals = [path, *(path.parent / name for name in onnx_store.locations(model))]
     _refuse_overwriting(out, originals)
     with staging(out) as folder:

@@ -28,7 +28,7 @@ from fetafix.storage.stored_form import BFLOAT16, Form, formed, read, spread32, 
 
 FACTOR, BOUND, MARK = ".fetafix_factor", ".fetafix_bound", "fetafix.harden"
 Choose = Callable[[Held, Array], "Plan | str"]
-LOADER = '''"""Load weights that fetafix has hardened: model.load_state_dict(load("FILE")); torch and numpy are enough."""
+LOADER = '''"""Load weights that fetafix has hardened: model.load_state_dict(load("FILE")). Needs torch and numpy."""
 import json
 
 import numpy as np
