@@ -25,7 +25,7 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
      "boundary", "hidden", "rivals", "evidence", "unmask", "ranking", "depth",
      "restore", "last_resort", "unoptimised"),
     ("faults",),
-    ("judge", "graph", "inputs"),
+    ("judge", "graph", "inputs", "storage.trials"),
     ("parallel", "pending", "worker", "launch", "feeding", "channel"),
     ("formats",),
     ("graph.proto", "graph.evaluate", "graph.canonical"),
@@ -110,7 +110,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert loaded("import fetafix") & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", ["check", "localize", "repair", "convert", "patch", "faults", "inject", "bench"])
+@pytest.mark.parametrize("command", ["check", "localize", "repair", "convert", "patch", "faults", "inject", "stress", "harden", "bench"])
 def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     code = f"from fetafix.cli import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass"
     assert loaded(code) & HEAVY == set()

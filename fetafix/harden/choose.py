@@ -81,7 +81,7 @@ def _why(best: Ranked, rows: Sequence[Ranked], wish: Wish, stock: bool) -> str:
     name = f"{best.scheme} a {best.granularity}"
     gain = f"at a bit-error rate of {wish.design_ber:g} the predicted RMS error of a weight is {best.rms:.2g} of " \
            f"the weights' own, unprotected {plain.rms:.2g} with {plain.wrecked:.2g} weights wrecked"
-    reads = "read by a stock runtime at no cost per inference" if stock else "no scheme that this format reads by itself"
+    reads = "read by a stock runtime at no cost per inference" if stock else "this format reads no scheme by itself"
     better = next((r for r in itertools.takewhile(lambda r: r is not best, rows) if r.scheme != "none"), None)
     text = f"{name}: {gain}; {reads}"
     if better is not None and stock:
