@@ -38,7 +38,7 @@ def data_start(file: BinaryIO, member: zipfile.ZipInfo) -> int:
 
 def _entry_size(file: BinaryIO, at: int) -> int:
     file.seek(at + 28)
-    return 46 + sum(struct.unpack("<HHH", file.read(6)))
+    return 46 + int(sum(struct.unpack("<HHH", file.read(6))))
 
 
 def _renew(file: BinaryIO, member: zipfile.ZipInfo, start: int, entry: int) -> None:

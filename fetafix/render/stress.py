@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from fetafix.render.style import Style, percent, wrap
-from fetafix.stress.record import Cell, Pairing, StressReport, Subject
+from fetafix.stress.record import Cell, StressReport, Subject
 
 _COLOURS = {"yes": "green", "no": "red", "": "yellow"}
 _WORDS = {"yes": "tolerated", "no": "too much", "": "undecided"}
@@ -19,7 +19,7 @@ def render(report: StressReport, verbose: bool = False, colour: bool = False, qu
     for subject in report.subjects if not quiet else ():
         lines += ["", *_subject(subject, report, paint, verbose)]
     if not quiet:
-        lines += [*_pairs(report.pairs, verbose), ""]
+        lines += [*_pairs(report, verbose), ""]
     shade = "" if report.required is None else "green" if report.reached else "red"
     lines += [paint(line, f"bold {shade}".strip()) for line in wrap(report.verdict, 0)]
     return "\n".join(lines) + "\n"
@@ -78,13 +78,18 @@ def _detail(cell: Cell) -> str:
     return "; ".join(w for w in words if w)
 
 
-def _pairs(pairs: list[Pairing], verbose: bool) -> Iterator[str]:
-    shown = [p for p in pairs if verbose or p.p < _SIGNIFICANT]
+def _pairs(report: StressReport, verbose: bool) -> Iterator[str]:
+    """Comparisons on the same trials: with the first subject, each at the rate that tells most; verbose: all."""
+    shown = report.pairs
+    if not verbose:
+        with_first = [p for p in report.pairs if p.first == report.subjects[0].name and p.p < _SIGNIFICANT]
+        best = {p.second: p for p in sorted(with_first, key=lambda p: -p.p)}
+        shown = [best[s.name] for s in report.subjects if s.name in best]
     if shown:
         yield ""
         yield "on the same trials (exact McNemar test):"
     for pair in shown:
         ahead, behind = (pair.first, pair.second) if pair.first_only >= pair.second_only else (pair.second, pair.first)
         most, least = max(pair.first_only, pair.second_only), min(pair.first_only, pair.second_only)
-        yield from wrap(f"at {pair.ber:g} {ahead} survived {most} trials that {behind} did not, {least} the other way "
-                        f"round (p = {pair.p:.2g})", 4, "  ")
+        yield from wrap(f"at {pair.ber:g} {ahead} survived {most} that {behind} did not, {least} the other way round "
+                        f"(p = {pair.p:.2g})", 4, "  ")

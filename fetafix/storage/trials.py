@@ -5,7 +5,7 @@ show nothing new, and those with one, each independent of the others, show the r
 
     P(survive) = floor + (1 − floor) · P(survive | some bit flips)
 
-The latter is bounded by the confidence sequence of `survival` where one stops as soon as the question is decided, and by
+The latter is bounded by the confidence sequence of `survival` where one stops as soon as the question is decided, by
 Clopper and Pearson's interval where the number of trials was fixed beforehand.
 """
 

@@ -40,10 +40,10 @@ def top1(scores: Array) -> Array:
     flat = _scores(scores)
     if flat is None:
         raise ValueError(f"expected scores (N, classes), found {list(scores.shape)}")
-    answers = np.argmax(flat, 1).astype(np.int64)
+    answers: Array = np.argmax(flat, 1).astype(np.int64)
     if flat.dtype.kind != "f":
         return answers
-    return np.where(np.isnan(flat).any(1), NONE, answers)
+    return np.asarray(np.where(np.isnan(flat).any(1), NONE, answers))
 
 
 def _scores(array: Array) -> Array | None:

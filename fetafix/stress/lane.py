@@ -11,7 +11,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
@@ -59,7 +59,7 @@ class Host:
         assert self._process is not None, "opened before"
         return self._process.run(exam.feeds, batch, exam.batched)
 
-    def answers(self, exam: Exam, batch: int | None, output: str) -> Iterator[Array]:
+    def answers(self, exam: Exam, batch: int | None, output: str) -> Generator[Array]:
         """Top-1 answers, some samples at a time; close it to stop early."""
         assert self._process is not None, "opened before"
         with self._process.run_chunks(exam.feeds, batch, exam.batched, chunk=_CHUNK) as chunks:

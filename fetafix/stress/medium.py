@@ -26,6 +26,7 @@ from fetafix.errors import UsageError
 from fetafix.formats import checksums, stored
 from fetafix.storage.holding import Held
 from fetafix.storage.schemes import Plan, Stored, load, store
+from fetafix.stress.options import named
 from fetafix.stress.record import Storage
 
 Array = npt.NDArray[Any]
@@ -83,7 +84,7 @@ def target(path: Path, scope: str = "weights", plan: Plan | None = None, granula
         raise UsageError(f"{path}: its {scope} are integers ({wanted[0].dtype.name}) already, which no --dtype or "
                          "--scheme stores otherwise; take --dtype keep, which strikes them as they are")
     parts = tuple(_part(h, plan, granularity) for h in wanted)
-    dtype, scheme = ("keep", "none") if plan is None else (plan.encoding.name, str(plan.scheme))
+    dtype, scheme = ("keep", "none") if plan is None else (named(plan.encoding), str(plan.scheme))
     storage = Storage(
         scope=scope, dtype=dtype, scheme=scheme, granularity=granularity, tensors=len(parts),
         values=sum(h.size for h in wanted), bits=sum(p.bits for p in parts),
@@ -235,5 +236,6 @@ def _places(pieces: Sequence[tuple[int, int]], at: Array) -> Array:
         return at + pieces[0][0]
     starts = np.concatenate([[0], np.cumsum([n for _, n in pieces])[:-1]])
     piece = np.searchsorted(starts, at, "right") - 1
-    return np.asarray([o for o, _ in pieces], np.int64)[piece] + at - starts[piece]
+    found: Array = np.asarray([o for o, _ in pieces], np.int64)[piece] + at - starts[piece]
+    return found
 

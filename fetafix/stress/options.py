@@ -9,7 +9,7 @@ from typing import Literal
 
 from fetafix.errors import UsageError
 from fetafix.formats.base import OpenOptions
-from fetafix.storage.encodings import encoding
+from fetafix.storage.encodings import INT8, Encoding, encoding
 from fetafix.storage.schemes import SCHEMES, Plan
 from fetafix.storage.sweep import rates
 from fetafix.storage.trials import LEAST, MOST, Rule
@@ -33,7 +33,12 @@ def plan(dtype: str, scheme: str) -> Plan | None:
         if scheme != "none":
             raise UsageError(f"--scheme {scheme} stores weights anew, so say how: --dtype fp32, fp16, bf16, q2.5, int8")
         return None
-    return Plan(encoding(dtype), scheme)  # type: ignore[arg-type]
+    return Plan(encoding(dtype), scheme)
+
+
+def named(format: Encoding) -> str:
+    """How users call a number format: int8 is Q0.7, whose scale fits the weights."""
+    return "int8" if format == INT8 else format.name
 
 
 @dataclass(frozen=True, kw_only=True)

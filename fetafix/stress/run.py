@@ -31,7 +31,7 @@ from fetafix.stress.exam import Exam, Examiner
 from fetafix.stress.journal import Journal, Trial, digest
 from fetafix.stress.lane import Host, Lane, Paper, single_threaded, stated
 from fetafix.stress.medium import Medium, Target, encode, target
-from fetafix.stress.options import StressOptions
+from fetafix.stress.options import StressOptions, named
 from fetafix.stress.record import Cell, StressReport, Subject
 
 _MARGIN = 1e-9
@@ -194,7 +194,8 @@ class _Bench:
             notes=self._notes(wanted, paper, original))
 
     def _notes(self, wanted: Target, paper: Paper, original: int) -> list[str]:
-        count, found = len(paper.truth), []
+        count = len(paper.truth)
+        found: list[str] = []
         if paper.exam.labels is not None and original * 2 < count:
             found.append(f"only {original / count:.1%} of the labels are met without any fault: are labels, "
                          "preprocessing and model those of each other?")
@@ -261,11 +262,12 @@ def _size(path: Path) -> int:
 
 def _names(paths: Sequence[Path], plans: Sequence[Plan | None], options: StressOptions) -> list[str]:
     """Names for tables: the file's, and the storage where there are several; made unique."""
-    several, found = len(options.plans) > 1, []
+    several = len(options.plans) > 1
+    found: list[str] = []
     for path, plan in zip(paths, plans, strict=True):
         name = path.name
         if several or plan is not None:
-            name += " keep" if plan is None else f" {plan.encoding.name} {plan.scheme}"
+            name += " keep" if plan is None else f" {named(plan.encoding)} {plan.scheme}"
         number = sum(n == name or n.startswith(f"{name} #") for n in found)
         found.append(name if not number else f"{name} #{number + 1}")
     return found

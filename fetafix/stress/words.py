@@ -17,17 +17,21 @@ def points(share: float) -> str:
     return f"{value:.3g} point" if abs(value - 1.0) < 1e-9 else f"{value:.3g} points"
 
 
-def sentence(subject: Subject, options: StressOptions) -> str:
+def sentence(subject: Subject) -> str:
     """What one subject tolerates."""
-    sure = f"{100 * options.confidence:.3g}% sure"
-    within = f"stays within {points(options.max_drop)} with a probability of at least {100 * options.survival:.3g}%"
     if subject.tolerated is not None:
-        return f"{subject.name} tolerates a bit-error rate of {subject.tolerated:g}: it {within} ({sure}){_next(subject)}"
+        return f"{subject.name} tolerates {subject.tolerated:g}{_next(subject)}"
     lowest = subject.cells[0].ber if subject.cells else 0.0
-    certain = f"; at {subject.untouched:.2g} no bit flips at all so often" if subject.untouched else ""
+    certain = f" (at {subject.untouched:.2g} no bit flips so often)" if subject.untouched else ""
     if subject.cells and subject.cells[0].decided == "no":
-        return f"{subject.name} does not tolerate even {lowest:g}, the lowest rate tried ({sure}){certain}"
-    return f"{subject.name}: not decided at {lowest:g}, the lowest rate tried, whether it {within}{certain}"
+        return f"{subject.name} does not tolerate even {lowest:g}, the lowest rate tried{certain}"
+    return f"{subject.name} is undecided at {lowest:g}, the lowest rate tried{certain}"
+
+
+def question(options: StressOptions) -> str:
+    """What it means to tolerate a rate."""
+    return (f"Bit-error rates at which the drop stays within {points(options.max_drop)} with a probability of at least "
+            f"{100 * options.survival:.3g}%, {100 * options.confidence:.3g}% sure")
 
 
 def _next(subject: Subject) -> str:
@@ -36,18 +40,18 @@ def _next(subject: Subject) -> str:
     undecided = [f"{c.ber:g}" for c in above if c.decided == ""]
     words = [f"{' and '.join(undecided)} {'is' if len(undecided) == 1 else 'are'} undecided"] if undecided else []
     words += [f"{subject.open:g} is too much"] if subject.open is not None else []
-    return "; " + ", ".join(words) if words else ", the highest rate tried" if not above else ""
+    return " (" + ", ".join(words or ["the highest rate tried"]) + ")"
 
 
 def verdict(subjects: Sequence[Subject], options: StressOptions) -> str:
     """The answer to the question that was asked."""
     if options.require is None:
-        return ". ".join(sentence(s, options) for s in subjects) + "."
+        return f"{question(options)}: {'; '.join(map(sentence, subjects))}."
     failing = [s for s in subjects if not reached(s, options.require)]
     if not failing:
         whom = subjects[0].name if len(subjects) == 1 else "every model"
-        return f"Reached: {whom} tolerates the required bit-error rate of {options.require:g}."
-    return f"Not reached: {options.require:g} is required. " + ". ".join(sentence(s, options) for s in failing) + "."
+        return f"Reached: {whom} tolerates {options.require:g}. {question(options)}."
+    return f"Not reached: {options.require:g} is required. {question(options)}: {'; '.join(map(sentence, failing))}."
 
 
 def reached(subject: Subject, required: float) -> bool:

@@ -241,4 +241,5 @@ def _dtype(path: Path, place: Place) -> np.dtype[Any]:
     if found is None:
         raise UnreadableModel(f"{path}: tensor {place.name!r} has the type {place.type!r}, which this version does not "
                               "know")
-    return np.dtype(found)
+    known: np.dtype[Any] = np.dtype(found)
+    return known

@@ -139,7 +139,7 @@ def _order(tensor: _Tensor) -> tuple[int, ...] | None:
     axes = [a for a in axes if tensor.shape[a] == 1] + [a for a in axes if tensor.shape[a] != 1]
     step = 1
     for axis in reversed(axes):
-        if tensor.shape[axis] != 1 and tensor.strides[axis] != step and math.prod(tensor.shape):
+        if tensor.shape[axis] != 1 and tensor.strides[axis] != step and 0 not in tensor.shape:
             return None
         step *= tensor.shape[axis]
     return tuple(axes)
@@ -158,7 +158,8 @@ def _held(path: Path, name: str, dtype: np.dtype[Any], shape: tuple[int, ...], s
 def _dtype(path: Path, name: str, type: str) -> np.dtype[Any]:
     if type not in _TYPES:
         raise UnreadableModel(f"{path}: tensor {name!r} has the type {type}, which this version does not know")
-    return np.dtype(_TYPES[type])
+    found: np.dtype[Any] = np.dtype(_TYPES[type])
+    return found
 
 
 def _named(value: Any, prefix: str, seen: set[int] | None = None) -> Iterator[tuple[str, _Tensor]]:
