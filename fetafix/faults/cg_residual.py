@@ -31,7 +31,7 @@ from fetafix.faults.base import FaultType, Suspicion
 from fetafix.graph.branches import lost
 from fetafix.graph.constants import concrete
 from fetafix.graph.counterparts import best, sureness
-from fetafix.graph.joins import insertions, joins, rewirings
+from fetafix.graph.joins import insertions, joins, rewirings, spelled_out
 from fetafix.graph.segment import Segment
 from fetafix.ir import Graph
 
@@ -84,7 +84,7 @@ def inject(graph: Graph, rng: np.random.Generator) -> Sequence[Edit] | None:
     """A residual operand reads another earlier tensor of its shape, or the join is dropped."""
     able: list[list[Edit]] = []
     order = [*graph.input_names, *(n.key for n in graph.nodes)]
-    for node in joins(graph):
+    for node in (n for n in joins(graph) if not spelled_out(graph, n)):
         before = order[:order.index(node.key)]
         for slot, old in enumerate(node.inputs):
             shape = concrete(graph, old)

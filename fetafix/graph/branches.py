@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fetafix import edits as ed
 from fetafix.edits import Edit
 from fetafix.errors import EditError
 from fetafix.graph.counterparts import in_target_terms, twin_of
+from fetafix.graph.expand import expanded
 from fetafix.graph.joins import joins
 from fetafix.graph.segment import Segment
 from fetafix.ir import Graph, Node
@@ -34,6 +35,7 @@ def lost(segment: Segment) -> Iterator[Lost]:
         for node in (n for n in joins(segment.target) if n.op == twin.op and len(n.inputs) == len(twin.inputs)):
             yield from _operand(segment, node, twin)
     yield from _block(segment)
+    yield from _rejoined(segment)
 
 
 def _operand(segment: Segment, node: Node, twin: Node) -> Iterator[Lost]:
@@ -62,6 +64,20 @@ def _block(segment: Segment) -> Iterator[Lost]:
             yield Lost(ours, inside[-1], (*made[0], *_readers(segment, ours, made[1], (node.key, slot))))
 
 
+def _rejoined(segment: Segment) -> Iterator[Lost]:
+    """A join of which the target goes on with one operand alone: the others are computed, and its readers read all."""
+    for join in joins(segment.source):
+        known = {t: w for t in join.inputs if (w := twin_of(segment, t)) is not None and w.perm is None}
+        live = [t for t in join.inputs if t and not segment.source.fixed(t)]
+        if len(known) in (0, len(live)) or twin_of(segment, join.key) is not None:
+            continue
+        made = _computed(segment, join.key)
+        for start in known.values() if made is not None else ():
+            readers = [(n.key, slot) for n, slot in segment.target.consumers.get(start.tensor, ()) if slot >= 0]
+            if readers and made is not None:
+                yield Lost(start.tensor, join, (*made[0], *(ed.Rewire(key, slot, made[1]) for key, slot in readers)))
+
+
 def _unfolded(graph: Graph, tensor: str, op: str) -> Node | None:
     """What makes a tensor, before a normalisation that the other model has folded into it."""
     node = graph.producers.get(tensor)
@@ -81,6 +97,7 @@ def _readers(segment: Segment, tensor: str, new: str, goal: tuple[str, int]) -> 
 def _computed(segment: Segment, wanted: str) -> tuple[list[Edit], str] | None:
     """(edits that compute a source tensor from the last tensors that the target has, its name there)."""
     piece = segment.source.between([s for s in _held(segment) if s != wanted], [wanted])
+    piece = expanded(piece, segment.full.opset.get("", 0)) if piece.nodes else piece
     if not 0 < len(piece.nodes) <= _LONGEST:
         return None
     names: dict[str, str] = {}
@@ -100,6 +117,8 @@ def _held(segment: Segment) -> set[str]:
 
 def _inserted(segment: Segment, piece: Graph, names: dict[str, str], wanted: str) -> tuple[list[Edit], str] | None:
     graph, edits = segment.full, list[Edit]()
+    source = replace(segment.source, initializers={**segment.source.initializers, **piece.initializers})
+    segment = replace(segment, source=source)  # with the constants of what is spelled out
     for node in piece.nodes:
         start = next((names[t] for t in node.inputs if t in names), None)
         near = graph.producers.get(start) if start is not None else None

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from onnx import defs, helper
 
+from fetafix.graph.expand import expanded
 from fetafix.ir import Array, Attribute, Dim, Graph, Node
 
 _SCALARS = ("min", "max", "value", "ratio")
@@ -34,6 +35,7 @@ def lowered(graph: Graph, version: int) -> Graph | None:
     `graph.shapes` are consulted for the ranks of what nodes read.
     """
     newest = graph.opset.get("", version)
+    graph = expanded(graph, version)
     nodes = [lowered_node(n, graph.initializers, graph.shapes, newest, version) for n in graph.nodes]
     kept = tuple(n for n in nodes if n is not None)
     read = {t for n in kept for t in n.reads}

@@ -8,16 +8,34 @@ from fetafix import edits as ed
 from fetafix.edits import Edit
 from fetafix.errors import EditError
 from fetafix.graph.counterparts import in_target_terms, put_behind, twin_of
+from fetafix.graph.norms import centres
 from fetafix.graph.segment import Segment
-from fetafix.graph.units import units
+from fetafix.graph.units import ACTIVATIONS, units
 from fetafix.ir import Graph, Node
 
+ELEMENTWISE = ACTIVATIONS | {"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Reciprocal", "Identity", "Cast"}
 JOINS = frozenset({"Add", "Mul", "Sub", "Sum", "Max", "Min", "Concat"})
 
 
 def joins(graph: Graph) -> list[Node]:
     """Nodes that bring several computed tensors together."""
-    return [n for n in graph.nodes if n.op in JOINS and sum(not graph.fixed(t) for t in n.inputs if t) > 1]
+    return [n for n in graph.nodes if n.op in JOINS and len({t for t in n.inputs if t and not graph.fixed(t)}) > 1
+            and not centres(n, graph)]
+
+
+def spelled_out(graph: Graph, node: Node) -> bool:
+    """Whether a join is part of a function of one tensor, element by element: an activation, such as x · σ(x)."""
+    live = {t for t in node.inputs if t and not graph.fixed(t)}
+    return any(all(t == start or _of(graph, t, start) for t in live) for start in live)
+
+
+def _of(graph: Graph, tensor: str, start: str) -> bool:
+    """Whether a tensor is computed from another alone, element by element."""
+    maker = graph.producers.get(tensor)
+    if maker is None or maker.op not in ELEMENTWISE:
+        return False
+    live = {t for t in maker.inputs if t and not graph.fixed(t)}
+    return bool(live) and all(t == start or _of(graph, t, start) for t in live)
 
 
 def rewirings(segment: Segment, node: Node, twin: Node) -> Iterator[tuple[list[Edit], str, str]]:

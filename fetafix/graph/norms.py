@@ -51,3 +51,9 @@ def norm_of(graph: Graph, node: Node) -> Norm | None:
         if maker is not None and maker.op == "ReduceMean" and value is not None and value.size == 1:
             return Norm(node, slot, float(value.reshape(-1)[0]))
     return None
+
+
+def centres(node: Node, graph: Graph) -> bool:
+    """Whether a node takes a tensor's mean off it: part of a normalisation, and no join of branches."""
+    means = (graph.producers.get(t) for t in node.inputs if t)
+    return any(m is not None and m.op == "ReduceMean" and m.input(0) in node.inputs for m in means)

@@ -16,6 +16,7 @@ import numpy as np
 
 from fetafix.graph.fold import chains
 from fetafix.graph.hypotheses import Evidence, family
+from fetafix.graph.norms import centres
 from fetafix.graph.units import units
 from fetafix.ir import Graph, Node
 
@@ -130,7 +131,7 @@ def _join(
 ) -> _Unit | None:
     """The one unit of the source that joins the same tensors by another operator, or in part others by the same."""
     ours = {known[t] for t in _live(unit.first, target) if t in known}
-    if len(set(_live(unit.first, target))) < 2 or not ours:  # x·x joins nothing
+    if len(set(_live(unit.first, target))) < 2 or not ours or centres(unit.first, target):  # x·x joins nothing
         return None
     theirs = [(u, reads) for u in free if len(reads := set(_live(u.first, source))) > 1]
     same = [u for u, reads in theirs if reads == ours]
