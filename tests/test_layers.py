@@ -110,7 +110,8 @@ def test_help_loads_nothing_heavy() -> None:
     assert loaded("import fetafix") & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", ["check", "localize", "repair", "convert", "patch", "faults", "inject", "stress", "harden", "bench"])
+@pytest.mark.parametrize("command", ["check", "localize", "repair", "convert", "patch", "faults", "inject", "stress",
+                                     "harden", "bench"])
 def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     code = f"from fetafix.cli import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass"
     assert loaded(code) & HEAVY == set()

@@ -76,7 +76,7 @@ class Wish:
         to = dtype_encoding(held.dtype) if self.dtype == KEEP else encoding(self.dtype)
         if to is None or dtype_encoding(held.dtype) is None:
             return f"no scheme knows {held.dtype.name}; convert the model to float32 first"
-        if self.scheme in ("rs", "auto"):
+        if self.scheme == "rs" or self.scheme == "auto":
             raise ValueError(f"{self.scheme} has no plan for a tensor")
         axis = held.axis if self.granularity == "channel" and len(held.shape) > 1 else None
         rule: Rule = "pow2" if to.floating else self.constants

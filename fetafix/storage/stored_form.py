@@ -25,7 +25,7 @@ from fetafix.storage.schemes import Plan
 
 Array = npt.NDArray[Any]
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
-_FLOATS = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16), "bf16": BFLOAT16}
+_FLOATS: dict[str, np.dtype[Any]] = {"fp32": np.dtype(np.float32), "fp16": np.dtype(np.float16), "bf16": BFLOAT16}
 _MANTISSA = {np.dtype(np.float32): 23, np.dtype(np.float16): 10, BFLOAT16: 7}
 _TINY = {np.dtype(np.float32): 2.0**-150, np.dtype(np.float16): 2.0**-25, BFLOAT16: 2.0**-134}  # half the least step
 _HIGHEST = 2.0**126  # its inverse is still a normal float32
@@ -51,6 +51,11 @@ def container(to: Encoding) -> np.dtype[Any]:
 def dtype_encoding(dtype: np.dtype[Any]) -> Encoding | None:
     """The number format of weights as they are; None for those that no scheme knows (float64, float8)."""
     return {np.dtype(np.float32): FP32, np.dtype(np.float16): FP16, BFLOAT16: BF16}.get(dtype)
+
+
+def largest(dtype: np.dtype[Any]) -> float:
+    """The largest finite value of a float that weights are stored in."""
+    return next(encoding.limit for encoding in (FP32, FP16, BF16) if _FLOATS[encoding.name] == dtype)
 
 
 def formed(weights: Array, plan: Plan) -> tuple[Array, Form]:
@@ -129,7 +134,7 @@ def spread32(constant: Array, rank: int, axis: int | None) -> Array:
 def vote(copies: Array) -> Array:
     """Three copies (3, …) → what two of them say; the third where the first two differ."""
     with np.errstate(invalid="ignore"):
-        return np.where(copies[0] == copies[1], copies[0], copies[2])
+        return np.asarray(np.where(copies[0] == copies[1], copies[0], copies[2]))
 
 
 def error_bound(weights: Array, stored: Array, form: Form) -> Array:
@@ -146,6 +151,6 @@ def error_bound(weights: Array, stored: Array, form: Form) -> Array:
         return np.asarray(np.maximum(step * factor / 2, size - top * factor) + size * 2.0**-22)
     if stored.dtype == np.float32:
         return np.zeros_like(size)
-    limit = float(ml_dtypes.finfo(stored.dtype).max)
+    limit = largest(stored.dtype)
     rounding = size * 2.0 ** -(_MANTISSA[stored.dtype] + 1) + _TINY[stored.dtype] * factor
     return np.asarray(np.maximum(rounding, size - limit * factor))

@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 import onnx
 from onnx import numpy_helper
 
 from fetafix.ir import Array
-from fetafix.storage.stored_form import Form, read
+from fetafix.storage.stored_form import Form, largest, read
 
 METADATA = "fetafix.harden"
 _COMPARE = {"LessOrEqual", "Less"}
@@ -206,7 +205,7 @@ def _scheme(stored: int, form: Form) -> str:
         return "scale"
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(stored))
     if dtype.kind != "i":
-        limit = np.float32(float(ml_dtypes.finfo(dtype).max))
+        limit = np.float32(largest(dtype))
         factor = np.float32(1) if form.factor is None else form.factor
         if np.array_equal(np.broadcast_to(limit * factor, form.bound.shape), form.bound):
             return "ceiling"
