@@ -75,16 +75,18 @@ def _insertions(segment: Segment, unit: Unit) -> list[list[Edit]]:
         return []
     readers = segment.full.consumers.get(twin.tensor, ())
     near = segment.full.producers.get(twin.tensor) or next((n for n, _ in readers), None)
-    graph, names, first = segment.full, {unit.start: twin.tensor}, list[Edit]()
-    for node in unit.nodes[:-1]:
+    graph, names, ways, last = segment.full, {unit.start: twin.tensor}, list[list[Edit]]([[]]), twin.tensor
+    for node in unit.nodes:  # each serves all that read the one before, so that the gate does not read itself
         made = in_target_terms(segment, node, names, twin.perm, graph, near)
         if made is None:
             return []
-        first.append(ed.InsertNode(twin.tensor, made[0], made[1], ()))
-        graph = first[-1].apply(graph)
-        names[node.key] = made[0].key
-    last = in_target_terms(segment, unit.nodes[-1], names, twin.perm, graph, near)
-    return [] if last is None else [[*first, *way] for way in put_behind(segment, twin.tensor, *last)]
+        if last == twin.tensor:
+            ways = put_behind(segment, last, *made)
+        else:
+            ways = [[*way, ed.InsertNode(last, *made)] for way in ways]
+        graph = ed.apply(segment.full, ways[0])
+        names[node.key] = last = made[0].key
+    return ways
 
 
 def _removal(graph: Graph, unit: Unit) -> list[Edit]:

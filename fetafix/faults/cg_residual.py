@@ -52,7 +52,8 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
                     yield Suspicion(
                         CODE, node.key, twin.key, sure, {"reads": old, "should_read": new, "error_after": error},
                         f"{node.label} joins {old} where the source joins the twin of {new}", [list(edits)])
-    for twin in theirs if len(theirs) > len(ours) else ():
+    branches = [n for n in theirs if not spelled_out(segment.source, n)]
+    for twin in branches if len(theirs) > len(ours) else ():
         error, found = best(segment, insertions(segment, twin))
         if found:
             yield Suspicion(

@@ -10,7 +10,7 @@ from fetafix.edits import Edit
 from fetafix.errors import EditError
 from fetafix.graph.counterparts import in_target_terms, twin_of
 from fetafix.graph.expand import expanded
-from fetafix.graph.joins import joins
+from fetafix.graph.joins import joins, spelled_out
 from fetafix.graph.segment import Segment
 from fetafix.ir import Graph, Node
 
@@ -54,7 +54,7 @@ def _block(segment: Segment) -> Iterator[Lost]:
     twin = _unfolded(segment.source, segment.goal.source, node.op)
     for slot, (ours, theirs) in enumerate(zip(node.inputs, twin.inputs, strict=False) if twin is not None else ()):
         skipped = segment.source.between([a.source for a in segment.anchors], [theirs])
-        inside = joins(skipped)
+        inside = [n for n in joins(skipped) if not spelled_out(skipped, n)]
         if ours not in segment.pairs or theirs not in segment.source.producers or not inside:
             continue
         if any(n.op.startswith("Scatter") for n in skipped.nodes):  # an assignment in place, not a branch
@@ -66,7 +66,7 @@ def _block(segment: Segment) -> Iterator[Lost]:
 
 def _rejoined(segment: Segment) -> Iterator[Lost]:
     """A join of which the target goes on with one operand alone: the others are computed, and its readers read all."""
-    for join in joins(segment.source):
+    for join in (j for j in joins(segment.source) if not spelled_out(segment.source, j)):
         known = {t: w for t in join.inputs if (w := twin_of(segment, t)) is not None and w.perm is None}
         live = [t for t in join.inputs if t and not segment.source.fixed(t)]
         if len(known) in (0, len(live)) or twin_of(segment, join.key) is not None:

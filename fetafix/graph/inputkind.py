@@ -34,8 +34,11 @@ Affine = tuple[Array, Array]
 
 
 def kind(site: Any, found: InputMap) -> Kind:
-    """The kind of a map; "none" where it changes no values."""
-    if not found.scaled:
+    """The kind of a map; "none" where it changes no values.
+
+    Nor where it turns them round: nobody prepares pictures so, and a node at the input may explain it better.
+    """
+    if not found.scaled or (np.any(found.gain < 0) and not isinstance(site, Segment)):
         return "none"
     if not found.by_channel:
         return "rescaled" if rescaling(site, found) else "range"
