@@ -78,7 +78,7 @@ def test_fault_types_know_no_format_and_not_each_other() -> None:
 
 @pytest.mark.parametrize(("package", "allowed"), [
     *((framework, {"formats", "convert", "demo", "bench"}) for framework in sorted(FRAMEWORKS)),
-    ("click", {"cli"}), ("rich", {"cli"}), ("yaml", {"config"}), ("sklearn", {"demo"}),
+    ("click", {"cli"}), ("rich", {"cli"}), ("yaml", {"config"}), ("sklearn", {"demo"}), ("matplotlib", {"render"}),
     ("pickle", {"formats", "channel", "parallel", "worker"}),
 ])
 def test_a_package_stays_in_its_place(package: str, allowed: set[str]) -> None:
@@ -142,7 +142,7 @@ DISTRIBUTIONS = {
 def test_what_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = (*project["dependencies"], *extras["torch"], *extras["tensorflow"], *extras["demo"])
+    wanted = (*project["dependencies"], *extras["torch"], *extras["tensorflow"], *extras["demo"], *extras["plots"])
     declared = {re.split(r"[<>=\[]", d)[0].lower() for d in wanted}
     used = {p for targets in imports().values() for p in targets if p not in imports()} - {"fetafix"}
     packages = {DISTRIBUTIONS.get(p, p).lower() for p in used - set(sys.stdlib_module_names)}

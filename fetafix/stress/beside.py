@@ -88,7 +88,8 @@ def _at(foreseen: Foreseen, wanted: Expected, ber: float, trials: int, seed: int
 def replay(foreseen: Foreseen, where: Array) -> Seen:
     """What flips at these positions among the target's bits do to its values. Counts no trial."""
     seen = Seen()
-    rows = zip(split(where, [p.bits for p in foreseen.target.parts]), foreseen.stored, foreseen.predictions, strict=True)
+    each = split(where, [p.bits for p in foreseen.target.parts])
+    rows = zip(each, foreseen.stored, foreseen.predictions, strict=True)
     for own, kept, prediction in rows:
         if own.size and kept is not None and prediction is not None:
             bits = kept.plan.encoding.bits

@@ -44,8 +44,8 @@ class Cell(Record, frozen=True, kw_only=True):
     tolerance. at_least: the probability that no bit flips, known exactly, which is survived for certain. survival: the
     probability to survive, at_least and for the rest the share of trials with a flip that survived. bounds: of it, at
     the report's confidence; kind: "sequence" (valid at whatever trial one stops), "clopper-pearson" (a number of trials
-    fixed beforehand) or "certain" (at_least is enough). decided: whether the probability is known to be at least, or below, what was
-    asked for.
+    fixed beforehand) or "certain" (at_least is enough). decided: whether the probability is known to be at least, or
+    below, what was asked for.
     full: how many of the trials, the first ones, ran over all samples; accuracies: theirs, in the order of the trials,
     0 where there was no answer. median, p5, worst, mean: of these.
     """
@@ -118,8 +118,8 @@ class Subject(Record, frozen=True, kw_only=True):
 
     tolerated: the highest rate of the sweep up to which all rates are decided "yes", or None; open: the lowest rate
     that is decided "no", or None. untouched: the rate at which no bit flips with the probability asked for, which is
-    tolerated for certain. predictions: by rate; bits, layers: what single flips do. Empty where the storage is not one of
-    weights in a format with a closed form.
+    tolerated for certain. predictions: by rate; bits, layers: what single flips do. Empty where the storage is not one
+    of weights in a format with a closed form.
     """
 
     name: str
