@@ -145,3 +145,15 @@ def padded(seed: int = 0) -> Graph:
     x = b.op("Relu", conv(b, x, 4, 6, strides=(2, 2)))
     x = b.op("MaxPool", x, kernel_shape=(3, 3), pads=PADS, strides=(1, 1))
     return end(b, b.op("Relu", conv(b, x, 6, 6)), 6)
+
+
+def mixer(seed: int = 0) -> Graph:
+    """Tokens: a residual branch with a gate x · σ(x), normalised, then a gate before a mean, of operator set 17."""
+    b = Builder(seed)
+    x = b.op("Add", b.op("MatMul", b.input((2, 5, 8)), b.weight(8, 8)), b.normal(8))
+    y = b.op("MatMul", x, b.normal(8, 16, scale=0.5))
+    y = b.op("MatMul", b.op("Mul", y, b.op("Sigmoid", y)), b.normal(16, 8, scale=0.5))
+    x = b.op("LayerNormalization", b.op("Add", x, y), b.normal(8, mean=1.0, scale=0.2), b.normal(8, scale=0.2))
+    z = b.op("MatMul", x, b.normal(8, 8, scale=0.5))
+    z = b.op("ReduceMean", b.op("Mul", z, b.op("Sigmoid", z)), axes=(1,), keepdims=0)
+    return b.build(b.op("Gemm", z, b.weight(6, 8), b.normal(6), transB=1))

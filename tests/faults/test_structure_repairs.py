@@ -9,8 +9,10 @@ import numpy as np
 import onnx
 
 from fetafix import api
-from fetafix.edits import Edit, Rewire, SetInput, apply, prune
+from fetafix.edits import Edit, RemoveNode, Rewire, SetInput, apply, prune
 from fetafix.faults import get
+from fetafix.graph.expand import expanded
+from fetafix.graph.joins import spelled_out
 from fetafix.graph.proto import model_from_graph
 from fetafix.ir import Graph
 from fetafix.report import Report, Verdict
@@ -62,3 +64,25 @@ def test_groups_in_another_order_and_a_map_padded_twice(tmp_path: Path) -> None:
     ops = [n.op_type for n in onnx.load(tmp_path / "c.onnx").graph.node]
     assert "Slice" not in ops
     assert len(ops) <= len(source.nodes) + 1  # the Pad may stay, if the layer's own pads go
+
+
+def test_a_branch_lost_before_a_normalisation_that_is_spelled_out(tmp_path: Path) -> None:
+    """The target is of an older operator set, and goes on with the identity alone; all behind it was dead code."""
+    source = nets.mixer(0)
+    target = expanded(renamed(source), 16)
+    join = next(n for n in target.nodes if n.op == "Add" and all(not target.fixed(t) for t in n.inputs))
+    branch = next(i for i, t in enumerate(join.inputs) if target.producers[t].op == "MatMul")
+    edit = RemoveNode(join.key, 1 - branch)
+    report = repaired(tmp_path, source, replace(apply(target, [edit]), opset={"": 16}))
+    assert [f.code for f in report.findings] == ["cg-residual"], report.findings
+    assert report.verdict is Verdict.REPAIRED, report.reason
+
+
+def test_a_gate_that_was_lost_before_its_only_reader(tmp_path: Path) -> None:
+    source = nets.mixer(0)
+    target = renamed(source)
+    gate = [n for n in target.nodes if n.op == "Mul" and spelled_out(target, n)][-1]
+    (slot,) = (i for i, t in enumerate(gate.inputs) if target.producers[t].op != "Sigmoid")
+    report = repaired(tmp_path, source, apply(target, [RemoveNode(gate.key, slot)]))
+    assert [f.code for f in report.findings] == ["cg-act-missing"], report.findings
+    assert report.verdict is Verdict.REPAIRED, report.reason
