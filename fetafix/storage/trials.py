@@ -101,7 +101,9 @@ def tolerated(decisions: Sequence[tuple[float, str]]) -> float | None:
 
 def mcnemar(first_only: int, second_only: int) -> float:
     """The exact two-sided p of McNemar's test: how probable so uneven a split of a fair coin is."""
-    from math import comb
-
     n, k = first_only + second_only, min(first_only, second_only)
-    return min(1.0, 2 * sum(comb(n, i) for i in range(k + 1)) / 2**n) if n else 1.0
+    ways = total = 1
+    for i in range(k):
+        ways = ways * (n - i) // (i + 1)
+        total += ways
+    return min(1.0, 2 * total / 2**n)

@@ -93,8 +93,14 @@ def _text(path: Path, names: Sequence[str] | None, count: int) -> Array:
 
 
 def _by_name(path: Path, table: dict[str, int], names: Sequence[str]) -> Array:
-    short = {PurePosixPath(k).name: v for k, v in table.items()}
-    found = [table.get(n, short.get(PurePosixPath(n).name, -1)) for n in names]
+    """Labels by path below the data's folder; by file name alone where the table says so and only one image has it."""
+    owners: dict[str, str] = {}
+    for name in names:
+        short = PurePosixPath(name).name
+        first = owners.setdefault(short, name)
+        if first != name and short in table and not {first, name} <= set(table):
+            raise InputDataError(f"{path}: {short!r} may be {first!r} and {name!r}; give their paths")
+    found = [table.get(n, table.get(PurePosixPath(n).name, -1)) for n in names]
     missing = [n for n, label in zip(names, found, strict=True) if label < 0]
     if missing:
         raise InputDataError(f"{path}: has no label for {len(missing)} of {len(names)} images, such as {missing[0]!r}")
