@@ -46,6 +46,10 @@ if TYPE_CHECKING:
 @click.option("--jobs", type=click.IntRange(1), metavar="N", help="Trials at the same time (default: processors).")
 @click.option("--keep", "--resume", "keep", type=click.Path(), metavar="DIR",
               help="Keep every trial in DIR, and go on from what is there.")
+@click.option("--plots", type=click.Path(file_okay=False), metavar="DIR",
+              help="Write plots there, as PNG and SVG (needs matplotlib: pip install 'fetafix[plots]').")
+@click.option("--html", "html_path", type=click.Path(dir_okay=False), metavar="FILE",
+              help="Write the report as one HTML page, plots within.")
 @click.option("--require", type=float, metavar="BER", help="Exit with 1 unless every model tolerates this rate.")
 @click.option("--replay", metavar="BER:TRIAL", help="Write the struck file of one trial to -o, and stop.")
 @click.option("-o", "--out", type=click.Path(), metavar="FILE", help="Where --replay writes.")
@@ -62,7 +66,12 @@ def stress(**given: Any) -> None:
     """
     from fetafix.outputs import writable
 
-    for path in (given["out"], given["json_path"]):
+    if given["plots"] is not None:
+        from fetafix.render.canvas import drawing
+
+        with drawing():  # before the work: that plots cannot be made is noticed at once
+            pass
+    for path in (given["out"], given["json_path"], given["html_path"]):
         if path is not None and path != "-":
             writable(path)
     wanted = _options(given)
@@ -112,6 +121,14 @@ def _show(report: Any, given: dict[str, Any]) -> None:
     from fetafix.cli.run import write_text
     from fetafix.stress.record import to_json
 
+    if given["plots"] is not None:
+        from fetafix.render import stress_plots
+
+        stress_plots.write(report, given["plots"])
+    if given["html_path"] is not None:
+        from fetafix.render import stress_html
+
+        write_text(Path(given["html_path"]), stress_html.page(report))
     if given["json_path"] == "-":
         click.echo(to_json(report), nl=False)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fetafix.render import stress_prediction
 from fetafix.render.style import Style, percent, wrap
 from fetafix.stress.record import Cell, StressReport, Subject
 
@@ -19,7 +20,7 @@ def render(report: StressReport, verbose: bool = False, colour: bool = False, qu
     for subject in report.subjects if not quiet else ():
         lines += ["", *_subject(subject, report, paint, verbose)]
     if not quiet:
-        lines += [*_pairs(report, verbose), ""]
+        lines += [*_pairs(report, verbose), *_predictions(report), ""]
     shade = "" if report.required is None else "green" if report.reached else "red"
     lines += [paint(line, f"bold {shade}".strip()) for line in wrap(report.verdict, 0)]
     return "\n".join(lines) + "\n"
@@ -76,6 +77,12 @@ def _detail(cell: Cell) -> str:
              f"{cell.full} over all samples", f"no bit flips with {percent(cell.at_least)}", cell.kind,
              f"{cell.seconds:.1f} s"]
     return "; ".join(w for w in words if w)
+
+
+def _predictions(report: StressReport) -> Iterator[str]:
+    found = stress_prediction.lines(report)
+    if found:
+        yield from ("", *found)
 
 
 def _pairs(report: StressReport, verbose: bool) -> Iterator[str]:

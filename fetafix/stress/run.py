@@ -26,6 +26,7 @@ from fetafix.storage.schemes import Plan
 from fetafix.storage.trials import tolerated
 from fetafix.stress import words
 from fetafix.stress.answers import classes, head, top1
+from fetafix.stress.beside import beside, bit_damage, foresee, layer_damage
 from fetafix.stress.cells import Cells
 from fetafix.stress.exam import Exam, Examiner
 from fetafix.stress.journal import Journal, Trial, digest
@@ -146,8 +147,9 @@ class _Bench:
                 done = f"{place * len(options.rates) + i + 1} of {places * len(options.rates)}"
                 cell, trials[ber] = measurer.measure(ber, lanes, pool, self._told(f"{self._name} at {ber:g} ({done})"))
                 cells.append(cell)
+        subject = self._subject(wanted, paper, original, cells)
         shutil.rmtree(self._folder)
-        return self._subject(wanted, paper, original, cells), trials
+        return subject, trials
 
     def _stop(self, kind: object, error: object, trace: object) -> None:
         """An error, or Ctrl-C, need not wait for the trials that run."""
@@ -187,11 +189,13 @@ class _Bench:
     def _subject(self, wanted: Target, paper: Paper, original: int, cells: list[Cell]) -> Subject:
         count = len(paper.truth)
         no = [c.ber for c in cells if c.decided == "no"]
+        foreseen = foresee(wanted)
         return Subject(
             name=self._name, model=self._asked.info, storage=wanted.storage, original=original / count,
             clean=paper.clean / count, cells=cells, tolerated=tolerated([(c.ber, c.decided) for c in cells]),
             open=min(no, default=None), untouched=sweep.rate_untouched(wanted.bits, self._options.survival),
-            notes=self._notes(wanted, paper, original))
+            notes=self._notes(wanted, paper, original), bits=bit_damage(foreseen), layers=layer_damage(foreseen),
+            predictions=beside(foreseen, [(c.ber, c.trials) for c in cells], self._options.seed))
 
     def _notes(self, wanted: Target, paper: Paper, original: int) -> list[str]:
         count = len(paper.truth)
