@@ -15,12 +15,13 @@ from fetafix.errors import UsageError
 from fetafix.formats import stored as stored_tensors
 from fetafix.formats.staging import staging
 from fetafix.harden import choose, words
-from fetafix.harden.asked import Scheme, Wish
+from fetafix.harden.asked import KEEP, Scheme, Wish
 from fetafix.harden.files import beside, files_of, move, sidecars
 from fetafix.harden.rank import checks_for, figures, part
 from fetafix.harden.report import Hardened, Weight
 from fetafix.outputs import keep_apart, writable
 from fetafix.storage import index, secded, sidecar
+from fetafix.storage.encodings import BF16, encoding
 from fetafix.storage.holding import Held
 from fetafix.storage.schemes import Plan
 from fetafix.storage.stored_form import dtype_encoding
@@ -99,9 +100,10 @@ class _Work:
     def _by_format(self) -> Any:
         mark = self.wish.mark()
         if self.format == "onnx":
-            from fetafix.formats.onnx.protect import protect
+            from fetafix.formats.onnx.protect import OLDEST, RAISED, protect
 
-            return self._checked(lambda out: protect(self.path, out, self.plan, mark))
+            oldest = RAISED if self.wish.dtype != KEEP and encoding(self.wish.dtype) == BF16 else OLDEST
+            return self._checked(lambda out: protect(self.path, out, self.plan, mark, oldest))
         if self.format in TORCH:
             from fetafix.formats.torch import protect as torch_protect
 

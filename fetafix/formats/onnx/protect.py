@@ -31,8 +31,8 @@ from fetafix.storage.holding import Held
 from fetafix.storage.schemes import Plan
 from fetafix.storage.stored_form import Form, formed
 
-OLDEST, RAISED = 11, 13  # Equal takes floats from opset 11 on
-_COMPARES = 12  # LessOrEqual
+OLDEST, RAISED = 11, 13  # Equal takes floats from opset 11 on, Cast bfloat16 from 13 on
+_COMPARES = 16  # before, onnxruntime does not fold LessOrEqual; Less of the next number is the same
 Choose = Callable[[Held, Array], "Plan | str"]
 
 
@@ -45,12 +45,13 @@ class Protected:
     notes: list[str] = field(default_factory=list)
 
 
-def protect(path: Path, out: Path, choose: Choose, mark: Mapping[str, Any]) -> Protected:
+def protect(path: Path, out: Path, choose: Choose, mark: Mapping[str, Any], oldest: int = OLDEST) -> Protected:
     """Write the model at `path` to `out`, each weight as `choose` plans it (or left, for the reason that it gives).
 
-    choose gets a weight's place and its values, float32. mark: for the metadata, an aid for people. Nothing is written
-    where no weight was changed. Raises UsageError where the model is protected already or too old to be raised,
-    EditError where the result does not load, OutputError where `out` cannot be written.
+    choose gets a weight's place and its values, float32. mark: for the metadata, an aid for people. oldest: the opset
+    that the plans need at least, 13 for bfloat16. Nothing is written where no weight was changed. Raises UsageError
+    where the model is protected already or too old to be raised, EditError where the result does not load, OutputError
+    where `out` cannot be written.
     """
     model = onnx.load(str(path), load_external_data=False)
     if recognise(model, path.parent):
@@ -59,7 +60,7 @@ def protect(path: Path, out: Path, choose: Choose, mark: Mapping[str, Any]) -> P
     with placed(path, out, model) as place:
         scratch = place.folder / "codes"
         with scratch.open("wb") as codes:
-            work = _Work(_raised(path, model), path, codes)
+            work = _Work(_raised(path, model, oldest), path, codes)
             work.run(choose)
         note = json.dumps({**mark, "tensors": len(work.done.changed)})
         work.model.metadata_props.add(key=METADATA, value=note)
@@ -68,9 +69,9 @@ def protect(path: Path, out: Path, choose: Choose, mark: Mapping[str, Any]) -> P
     return work.done
 
 
-def _raised(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
+def _raised(path: Path, model: onnx.ModelProto, oldest: int) -> onnx.ModelProto:
     """The model, by the version converter where its opset is too old."""
-    if opset_of(model) >= OLDEST:
+    if opset_of(model) >= oldest:
         return model
     try:
         if onnx_store.locations(model):
@@ -78,8 +79,8 @@ def _raised(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
         return onnx.version_converter.convert_version(model, RAISED)
     except Exception as error:  # whatever the converter stumbles over
         raise UsageError(
-            f"{path}: opset {opset_of(model)} cannot compare floats for equality, which protected constants need "
-            f"(opset {OLDEST}), and onnx.version_converter fails to raise it: {str(error)[:200]}; export the model "
+            f"{path}: opset {opset_of(model)} lacks what reads protected weights (Equal of floats: opset {OLDEST}, "
+            f"Cast of bfloat16: {RAISED}), and onnx.version_converter fails to raise it: {str(error)[:200]}; export it "
             f"with opset {RAISED} or newer, or take --scheme rs or secded, which leave the graph as it is") from error
 
 
