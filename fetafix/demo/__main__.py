@@ -57,6 +57,7 @@ def prepare(source: Path, target: Path, data: Path) -> Any:
     net = network.train(training, SEED)
     network.export(net, source)
     np.save(data, test.images)
+    np.save(data.with_name(f"{data.stem}-labels.npy"), test.labels)
     converted = onnx2torch.convert(str(source)).eval()
     print(f"It reads {network.accuracy(net, test):.1%} of {len(test.labels)} unseen digits right, "
           f"{network.accuracy(converted, test):.1%} after a faithful conversion.")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from fetafix.render import stress_prediction
 from fetafix.render.style import Style, percent, wrap
 from fetafix.stress.record import Cell, StressReport, Subject
+from fetafix.stress.words import points
 
 _COLOURS = {"yes": "green", "no": "red", "": "yellow"}
 _WORDS = {"yes": "tolerated", "no": "too much", "": "undecided"}
@@ -31,7 +32,7 @@ def _head(report: StressReport) -> Iterator[str]:
     yield from wrap(f"{report.samples} samples ({report.origin}); {right}; seed {report.seed}", 2, "")
     yield from wrap(
         f"survived: the drop from the stored encoding's own fault-free accuracy is at most "
-        f"{100 * report.max_drop:.3g} points; bounds: {percent(report.confidence)}; tolerated: at least "
+        f"{points(report.max_drop)}; bounds: {percent(report.confidence)}; tolerated: at least "
         f"{percent(report.survival)} of all trials survive", 2, "")
     for note in report.notes:
         yield from wrap(f"note: {note}", 2, "")
