@@ -173,19 +173,28 @@ def add(counts: Iterable[Count], runs: int = 1) -> Path | None:
     return path
 
 
+def counted(journal: str | Path) -> list[Count]:
+    """What a journal counted. Raises UsageError where it cannot be read."""
+    return [c for counts in _each(journal) for c in counts]
+
+
+def _each(journal: str | Path, new: bool = False) -> Iterator[list[Count]]:
+    """The counts of each repair in a journal. new: only those that are in nobody's statistics yet."""
+    for entry in read(journal):
+        if entry.get("event") == EVENT and not (new and entry.get("added_to")):
+            try:
+                yield msgspec.convert(entry.get("counts", []), list[Count])
+            except msgspec.ValidationError as error:
+                raise UsageError(f"{journal} holds counts that cannot be read: {error}") from error
+
+
 def learn(journals: Iterable[str | Path]) -> tuple[int, int]:
     """Add what journals counted that is in nobody's statistics yet. Returns (runs, counts) that were added.
 
     Raises UsageError where a journal cannot be read, or where statistics are switched off.
     """
-    found: list[Count] = []
-    runs = 0
-    for entry in (e for j in journals for e in read(j) if e.get("event") == EVENT and not e.get("added_to")):
-        try:
-            found += msgspec.convert(entry.get("counts", []), list[Count])
-        except msgspec.ValidationError as error:
-            raise UsageError(f"a journal holds counts that cannot be read: {error}") from error
-        runs += 1
+    each = [c for j in journals for c in _each(j, new=True)]
+    runs, found = len(each), [c for counts in each for c in counts]
     if runs and add(found, runs) is None:
         raise UsageError(f"statistics are switched off by {OFF}; unset it to learn from journals")
     return runs, len(found)

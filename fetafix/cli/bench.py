@@ -88,7 +88,8 @@ def faults(
 ) -> None:
     """Put faults of the catalogue into networks, repair them, score that against the truth, results in FOLDER.
 
-    FOLDER/results.jsonl gets a line a mutant, FOLDER/results.md the rates and every miss with its reason.
+    FOLDER/results.jsonl gets a line a mutant, FOLDER/results.md the rates and every miss with its
+    reason, FOLDER/odds.json what was counted of fault types.
     """
     from fetafix.bench.faults import run, settings, table
     from fetafix.cli.progress import Progress

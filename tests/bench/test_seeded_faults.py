@@ -23,6 +23,7 @@ from fetafix.errors import ConfigError, UsageError
 from fetafix.faults import catalogue
 from fetafix.graph.evaluate import Evaluator
 from fetafix.ir import Graph, Node
+from fetafix.odds import Count, Counts
 from tests.commands import invoke
 from tests.faults.sites import cnn, feeds_of
 from tests.faults.support import with_shapes
@@ -162,14 +163,17 @@ def test_one_mutant_is_repaired_and_scored(nursery: Nursery, tmp_path: Path) -> 
     assert row.missed == [] and row.findings[0].code == "wb-bias" and row.gate == "labels"
     assert row.error[0] > 1e-4 and row.error[1] <= row.limit and row.edited and not row.beyond  # type: ignore[operator]
     assert row.labels[1] == 0.0 and row.source != row.target
+    assert [(c.suspected, c.kept) for c in row.counts if c.code == "wb-bias"] == [(1, 1)]
 
 
 def test_scores_can_fail(nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A repair that finds the wrong thing and writes the mutant again gets no point."""
     from fetafix.report import Finding, ModelInfo, Report, Samples, Verdict
 
-    def idle(nursery: Nursery, source: Path, target: Path, out: Path) -> Report:
+    def idle(nursery: Nursery, source: Path, target: Path, out: Path, journal: Path | None = None) -> Report:
         out.write_bytes(target.read_bytes())
+        if journal is not None:
+            journal.touch()
         info = ModelInfo(path="", format="onnx")
         wrong = Finding(code="pp-bgr", category="PP", title="", target_layer="nowhere")
         return Report(verdict=Verdict.REPAIRED, reason="so", seed=0, samples=Samples(), source=info, target=info,
@@ -215,6 +219,14 @@ def test_the_table_tells_rates_alarms_and_misses() -> None:
     assert "1 negative controls, 1 false alarm." in text and "- m, plain → folded: wb-bias at a: so" in text
     assert "- wb-bias in m, seed 1 ( → ): not diagnosed: first finding is pp-bgr" in text
     assert "- qp-range: no place for it" in text
+
+
+def test_what_was_counted_is_what_fetafix_ships(tmp_path: Path) -> None:
+    one = Count(code="wb-bias", source="onnx", target="onnx", evidence="Conv", suspected=1, kept=1)
+    other = msgspec.structs.replace(one, kept=0)
+    table.write(tmp_path, [ROW, *(msgspec.structs.replace(ROW, counts=[c]) for c in (one, other))])
+    shipped = msgspec.json.decode((tmp_path / run.ODDS).read_bytes(), type=Counts)
+    assert shipped.runs == 2 and shipped.counts == [msgspec.structs.replace(one, suspected=2)]
 
 
 def test_the_command_refuses_before_the_work(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from fetafix.odds import Count
+
 Kind = Literal["mutant", "control", "none"]
 
 
@@ -23,7 +25,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     target: the forms. gate: which one the mutant passed; faults: what was done; layers: the ground truth.
     error, labels: relative L2 error and share of labels that differ, (before, after) the repair, on hidden samples;
     limit: the noise floor's bound for the former. edited: how many nodes the repair touched; beyond: those that the
-    fault had not touched. seconds: of the repair.
+    fault had not touched. seconds: of the repair. counts: what its journal counted, for the odds of fault types.
     """
 
     model: str
@@ -52,6 +54,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     beyond: int = 0
     seconds: float = 0.0
     reason: str = ""
+    counts: list[Count] = []
 
     @property
     def key(self) -> tuple[object, ...]:

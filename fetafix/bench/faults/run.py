@@ -14,6 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from fetafix import odds
 from fetafix.bench import lines
 from fetafix.bench.faults import trial
 from fetafix.bench.faults.nursery import Nursery
@@ -22,7 +23,7 @@ from fetafix.bench.faults.settings import Settings
 from fetafix.bench.faults.trial import Task
 from fetafix.errors import FetafixError, UsageError
 
-RESULTS, TABLE, ZOO = "results.jsonl", "results.md", "zoo"
+RESULTS, TABLE, ODDS, ZOO = "results.jsonl", "results.md", "odds.json", "zoo"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +54,11 @@ class Plan:
 def faults(plan: Plan, resume: bool = False) -> Iterator[tuple[Row, int, int]]:
     """(row, how many are done, how many there are) as they come; each is in the folder's results before.
 
+    The user's own statistics take no part in it.
+
     Raises UsageError where the folder holds results and they are not to be resumed.
     """
+    os.environ[odds.OFF] = "1"  # for the worker processes as well
     plan.folder.mkdir(parents=True, exist_ok=True)
     results = plan.folder / RESULTS
     known = {r.key: r for r in lines.read(results, Row)}

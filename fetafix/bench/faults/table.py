@@ -6,8 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import median
 
+import msgspec
+
 from fetafix.bench.faults.rows import Row
-from fetafix.bench.faults.run import TABLE
+from fetafix.bench.faults.run import ODDS, TABLE
+from fetafix.odds import Counts
 
 _COLUMNS = ("category", "mutants", "detected", "localized", "diagnosed", "repaired", "edits in place", "made worse",
             "median", "worst")
@@ -15,10 +18,19 @@ _AIMS = ("detected", "localized", "diagnosed", "repaired")
 
 
 def write(folder: Path, rows: Sequence[Row]) -> Path:
-    """The table as Markdown, beside the rows."""
+    """The table as Markdown, and the odds of fault types, beside the rows; the path of the former."""
     path = folder / TABLE
     path.write_text(markdown(rows), "utf-8")
+    (folder / ODDS).write_bytes(_odds(rows))
     return path
+
+
+def _odds(rows: Sequence[Row]) -> bytes:
+    """What was counted, in the form in which fetafix ships its odds."""
+    counted = [r for r in rows if r.counts]
+    all_counts = (c for r in counted for c in r.counts)
+    found = Counts(origin="seeded faults (fetafix bench faults)").plus(all_counts, len(counted))
+    return msgspec.json.format(msgspec.json.encode(found), indent=1) + b"\n"
 
 
 def markdown(rows: Sequence[Row]) -> str:

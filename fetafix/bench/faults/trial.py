@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from fetafix import api
+from fetafix import api, odds
 from fetafix.bench.faults import controls, mutants, truth
 from fetafix.bench.faults.mutants import Barren, Mutant
 from fetafix.bench.faults.nursery import Nursery, Outputs, error
@@ -60,21 +60,22 @@ def _mutant(nursery: Nursery, task: Task, folder: Path) -> Row:
     out = folder / f"{task.model}.repaired.onnx"
     out.unlink(missing_ok=True)
     start = time.perf_counter()
-    report = repair(nursery, nursery.path(mutant.source), mutant.path, out)
+    journal = folder / f"{task.model}.journal.jsonl"
+    report = repair(nursery, nursery.path(mutant.source), mutant.path, out, journal)
     figures = {
         "source": mutant.source, "target": mutant.target, "gate": mutant.gate, "faults": list(mutant.faults),
         "layers": sorted(mutant.touched.layers), "seconds": time.perf_counter() - start, **_told(report),
-        **_found(mutant, task.code, report), **_scores(nursery, mutant, out),
+        **_found(mutant, task.code, report), **_scores(nursery, mutant, out), "counts": odds.counted(journal),
     }
     row = task.row(scale, **figures, **_reach(nursery, mutant, out))
     return row if not row.missed else _with_reason(row, report)
 
 
-def repair(nursery: Nursery, source: Path, target: Path, out: Path) -> Report:
+def repair(nursery: Nursery, source: Path, target: Path, out: Path, journal: Path | None = None) -> Report:
     """What `fetafix repair` does with the samples that it gets; preprocessing is mended in the graph."""
     options = api.Options(data=str(nursery.data()), samples=nursery.settings.samples, seed=nursery.settings.zoo_seed,
                           threads=nursery.threads)
-    return api.repair(source, target, options, api.RepairOptions(apply=True, output=out, bake=True))
+    return api.repair(source, target, options, api.RepairOptions(apply=True, output=out, bake=True, journal=journal))
 
 
 def _told(report: Report) -> dict[str, Any]:
