@@ -1,4 +1,4 @@
-"""`fetafix bench`: speed beside plain scripts, the matrix of conversions, and seeded faults."""
+"""`fetafix bench`: speed beside plain scripts, the matrix of conversions, seeded faults, and storage faults."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import click
 
 @click.group()
 def bench() -> None:
-    """Measure speed beside plain scripts, conversions among all frameworks, or the repair of seeded faults."""
+    """Measure speed, conversions among all frameworks, the repair of seeded faults, or weights under bit flips."""
 
 
 @bench.command()
@@ -105,3 +105,39 @@ def faults(
             if row.missed or (row.kind == "control" and row.detected):
                 click.echo(table.line(row), err=True)
     click.echo(table.write(folder, rows).read_text("utf-8"), nl=False)
+
+
+@bench.command()
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("-c", "--config", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
+              help="Networks, storages, rates and trials (see configs/bench-storage.yaml).")
+@click.option("--models", metavar="NAMES", help="Some of digits, resnet20, resnet56, squeezenet, mobilenet (measured), "
+              "alexnet, resnet18, resnet50, densenet169 (analytic).")
+@click.option("--full", is_flag=True, help="Many images and trials; hours.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+              help="Trials at the same time.")
+@click.option("--resume", is_flag=True, help="Go on with the results in FOLDER.")
+def storage(folder: Path, config: str | None, models: str | None, full: bool, jobs: int, resume: bool) -> None:
+    """Top-1 of trained networks under bit flips, by number format and protection; large shapes in closed form.
+
+    FOLDER/results.jsonl gets a line a result, FOLDER/results.md the tables and targets, FOLDER/plots the figures.
+    """
+    from fetafix.bench.storage import run, settings, table
+    from fetafix.cli.progress import Progress
+    from fetafix.errors import UsageError
+
+    chosen = settings.load(config) if config else settings.Settings()
+    plan = run.Plan(folder=folder, settings=settings.narrowed(chosen, models, full), jobs=jobs)
+    rows = []
+    with Progress(True) as progress:
+        for row, done, total in run.storage(plan, resume, progress):
+            rows.append(row)
+            click.echo(f"{done} of {total}: {row.model} {row.storage} {row.reason or f'{row.seconds:.0f} s'}", err=True)
+    found = table.write(folder, rows)
+    try:
+        from fetafix.bench.storage import plots
+
+        plots.write(folder, rows)
+    except UsageError as error:  # the numbers are there
+        click.echo(f"no plots: {error}", err=True)
+    click.echo(found.read_text("utf-8"), nl=False)

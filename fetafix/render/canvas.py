@@ -22,7 +22,7 @@ _STYLE: dict[str, Any] = {
     "ytick.color": INK, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25,
     "grid.color": INK, "legend.frameon": False, "svg.fonttype": "none", "svg.hashsalt": "fetafix",
     "figure.constrained_layout.use": True, "axes.facecolor": "none", "savefig.facecolor": "none",
-    "font.family": ["DejaVu Sans"], "path.simplify": False,
+    "font.family": ["DejaVu Sans"], "path.simplify": False, "axes.axisbelow": True,
 }  # fmt: skip
 _ID = re.compile(r'(\bid="|url\(#|href="#)')
 
