@@ -54,7 +54,7 @@ def propose(segment: Segment, suspicion: Suspicion) -> Iterator[Sequence[Edit]]:
 def _candidates(segment: Segment, node: Node, slot: int) -> Iterator[list[Edit]]:
     shape = segment.target.initializers[node.inputs[slot]].shape
     yield [SetInput(node.key, slot, np.full(shape, SMALLEST, np.float16))]
-    for keys in runs(segment, node):
+    for keys in runs(segment.full, segment.target.nodes, node):
         yield in_single(segment.full, keys, constants(segment))
 
 

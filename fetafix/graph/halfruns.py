@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from fetafix.graph.segment import Segment
 from fetafix.graph.twins import twins
 from fetafix.ir import Array, Graph, Node
 
+Run = Callable[[Graph, Mapping[str, Array], Sequence[str]], Sequence[Array]]
 _CLAMPS = np.array([LARGEST, 1e4], np.float32)
 _TINY = 1e-6
 _MOST = 6
@@ -33,35 +34,44 @@ class Overflow:
 
 
 def overflows(segment: Segment) -> Iterator[Overflow]:
-    """Nodes that overflow, in order; where a Cast does, the nodes that read it."""
+    """Nodes of a segment that overflow, in order; where a Cast does, the nodes that read it."""
     if not np.isfinite(segment.expected).all():
         return
-    half = halves(segment.target)
-    nodes = [n for n in segment.target.nodes if n.key in half]
-    if not nodes:
-        return
-    values, paired = _values(segment), {t.key: s.key for t, s in twins(segment)}
+    paired = {t.key: s.key for t, s in twins(segment)}
+    for node, largest in overflowing(segment.target, segment.feeds, segment.run):
+        yield Overflow(node, paired.get(node.key), largest, words(node, largest))
+
+
+def words(node: Node, largest: float) -> str:
+    """What happens there."""
+    return f"{node.op} makes or reads values up to {largest:.3g}"
+
+
+def overflowing(graph: Graph, feeds: Mapping[str, Array], run: Run) -> Iterator[tuple[Node, float]]:
+    """(float16 node, the largest absolute value that does not fit) of a graph, or part of one, on its feeds."""
+    half = halves(graph)
+    nodes = [n for n in graph.nodes if n.key in half]
+    values = _values(graph, feeds, run) if nodes else {}
     for node in nodes:
-        largest = _beyond(node, values, segment)
+        largest = _beyond(node, values, graph, run)
         if largest is None:
             continue
-        blamed = [node] if computes(node) else [n for n, _ in segment.target.consumers.get(node.key, ()) if computes(n)]
-        for one in blamed:
-            yield Overflow(one, paired.get(one.key), largest, f"{one.op} makes or reads values up to {largest:.3g}")
+        blamed = [node] if computes(node) else [n for n, _ in graph.consumers.get(node.key, ()) if computes(n)]
+        yield from ((one, largest) for one in blamed)
 
 
-def _values(segment: Segment) -> dict[str, Array]:
-    names = [o for n in segment.target.nodes for o in n.outputs if o]
+def _values(graph: Graph, feeds: Mapping[str, Array], run: Run) -> dict[str, Array]:
+    names = [o for n in graph.nodes for o in n.outputs if o]
     try:
-        made = segment.run(segment.target, segment.feeds, names)
+        made = run(graph, feeds, names)
     except FetafixError:
-        return dict(segment.feeds)
-    return {**dict(zip(names, made, strict=True)), **segment.feeds}
+        return dict(feeds)
+    return {**dict(zip(names, made, strict=True)), **feeds}
 
 
-def _beyond(node: Node, values: Mapping[str, Array], segment: Segment) -> float | None:
+def _beyond(node: Node, values: Mapping[str, Array], graph: Graph, run: Run) -> float | None:
     """The largest number that a node would make in float32, where it makes infinities of finite inputs in float16."""
-    graph, out = segment.target, values.get(node.key)
+    out = values.get(node.key)
     reads = {t: graph.initializers.get(t, values.get(t)) for t in node.inputs if t}
     if out is None or np.isfinite(out).all() or any(v is None for v in reads.values()):
         return None
@@ -73,7 +83,7 @@ def _beyond(node: Node, values: Mapping[str, Array], segment: Segment) -> float 
     else:
         try:
             single = Graph((node,), {k: v for k, v in wide.items() if v is not None}, (), (), graph.opset)
-            (value,) = segment.run(single, {}, [node.key])
+            (value,) = run(single, {}, [node.key])
         except FetafixError:
             return None
     largest = float(np.max(np.abs(value), initial=0.0))
@@ -129,11 +139,10 @@ def _words(value: Array, where: Array) -> str:
     return f"{float(value[where].flat[0]):.3g}"
 
 
-def runs(segment: Segment, first: Node) -> Iterator[list[str]]:
-    """Float16 nodes to compute in float32: the first alone, with those behind it one by one, all of the segment."""
-    half = halves(segment.full)
-    able = [n for n in segment.target.nodes if n.key in half and computes(n)]
-    keys = [n.key for n in able]
+def runs(graph: Graph, nodes: Sequence[Node], first: Node) -> Iterator[list[str]]:
+    """Float16 nodes to compute in float32: the first alone, with those behind it one by one, all of `nodes`."""
+    half = halves(graph)
+    keys = [n.key for n in nodes if n.key in half and computes(n)]
     start = keys.index(first.key) if first.key in keys else 0
     seen: set[tuple[str, ...]] = set()
     ends = range(start + 1, min(len(keys), start + _MOST) + 1)
