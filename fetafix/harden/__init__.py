@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from fetafix.harden.act import harden
 from fetafix.harden.asked import SCHEMES, Wish
-from fetafix.harden.explain import explain
-from fetafix.harden.restore import restore
-from fetafix.harden.verify import verify
+from fetafix.harden.explanation import explain
+from fetafix.harden.proof import verify
+from fetafix.harden.undo import restore
 
 __all__ = ["SCHEMES", "Wish", "explain", "harden", "restore", "verify"]

@@ -40,10 +40,10 @@ def harden(model: str | Path, out: str | Path, wish: Wish | None = None) -> Hard
     path, out, wish = Path(model), Path(out), wish or Wish()
     keep_apart({"output": out}, {"source": path, "data": wish.data})
     writable(out)
-    name = "file" if wish.scheme == "rs" and path.is_file() else formats.recognise(path)
     if path.is_dir():
         raise UsageError(f"{path}: a folder; give one of its files with --scheme rs, which protects any file, or "
                          "convert the model to ONNX first (fetafix convert)")
+    name = "file" if wish.scheme == "rs" and path.is_file() else formats.recognise(path)
     ranking, why = [], ""
     if wish.scheme == "auto":
         chosen = choose.choose(path, name, wish)

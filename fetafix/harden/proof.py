@@ -21,7 +21,7 @@ from fetafix.errors import FetafixError, UnreadableModel
 from fetafix.formats import stored as stored_tensors
 from fetafix.harden.files import beside
 from fetafix.harden.report import Restoration, Verified
-from fetafix.harden.restore import restore
+from fetafix.harden.undo import restore
 from fetafix.options import Options
 from fetafix.report import Report, Verdict
 from fetafix.storage import index, sidecar
@@ -154,10 +154,13 @@ def _compared(name: str, original: Array, read: Array | None, bound: Any) -> Res
 
 
 def _run(source: Path, plain: Path, options: Options) -> _Ran:
-    """Both natively on the same samples."""
+    """Both natively on the same samples, where a runtime knows them."""
     from fetafix import api
 
     try:
+        if options.source_arch is None and formats.recognise(source) in TORCH:
+            return _Ran(None, note="not run: a state dict holds tensors without the architecture; --arch "
+                                   "module:factory names the function that builds it")
         report = api.check(source, plain, replace(options, search="off"))
     except (UnreadableModel, FetafixError) as error:
         return _Ran(None, note=f"not run: {error}")
