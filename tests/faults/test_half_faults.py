@@ -18,7 +18,7 @@ from fetafix.graph.segment import Layout, Segment
 from fetafix.heal import diagnose
 from fetafix.ir import Array, Graph, Node
 from tests.faults.models import gated, renamed, residual
-from tests.faults.sites import EVALUATOR, broken, images, run
+from tests.faults.sites import EVALUATOR, best_trial, broken, claims, images, interface, run
 from tests.faults.support import Builder, with_shapes
 
 FAULTS = list(catalogue().values())
@@ -214,3 +214,20 @@ def test_the_types_of_tensors_are_known(make: Callable[[], Graph]) -> None:
     values = dict(zip(made, EVALUATOR.run(graph, x, made), strict=True))
     own = {t for t in halves(graph) if t in values}
     assert own == {t for t, v in values.items() if v.dtype == HALF}
+
+
+def test_overflow_is_seen_in_the_target_as_a_whole() -> None:
+    """Behind its infinities no tensor is the source's; rounding to float16 alone says nothing there."""
+    graph, fault, seen = residual(), get("dt-fp16-overflow"), 0
+    for seed in range(6):
+        made = broken(fault, renamed(graph), seed)
+        assert made is not None
+        site = interface(graph, made[0], feeds(), tolerance=1e-2)
+        found = claims(site, [fault])
+        assert len(found) == (0 if site.healed(site.error) else 1)
+        for _, suspicion in found:
+            assert site.healed(best_trial(site, fault, suspicion)[0])
+            seen += 1
+    assert seen >= 3
+    key = next(n.key for n in graph.nodes if n.op == "Relu")
+    assert claims(interface(graph, renamed(island(graph, key)), feeds(), tolerance=1e-9), [fault]) == []
