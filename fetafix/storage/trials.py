@@ -106,4 +106,4 @@ def mcnemar(first_only: int, second_only: int) -> float:
     for i in range(k):
         ways = ways * (n - i) // (i + 1)
         total += ways
-    return min(1.0, 2 * total / 2**n)
+    return min(1.0, float(2 * total / (1 << n)))

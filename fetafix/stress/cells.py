@@ -18,6 +18,7 @@ from fetafix.stress.journal import Journal, Trial
 from fetafix.stress.lane import Lane, Paper, untouched
 from fetafix.stress.record import OUTCOMES, Cell
 
+_MANY = 100.0  # expected flips from which on it is not worth looking whether there is any
 Ready = Callable[[int], None]
 
 
@@ -58,7 +59,8 @@ class Cells:
         known = self._journal.get(self._paper.digest, ber, number)
         if known is not None and (not whole or known.seen == len(self._paper.truth) or not known.correct + known.seen):
             return _done(known)
-        if not sweep.flips_of(self._paper.seed, ber, number, self._bits).size:
+        few = self._bits * ber < _MANY
+        if few and not sweep.flips_of(self._paper.seed, ber, number, self._bits).size:
             return _done(untouched(self._paper, ber, number))
 
         def run() -> Trial:

@@ -30,7 +30,7 @@ from fetafix.stress.journal import Trial
 from fetafix.stress.medium import Medium, Target
 from fetafix.stress.record import Outcome
 
-_CHUNK = 16
+_CHUNK, _LOOKS = 32, 8  # samples between looks at how a trial goes, and how many looks there are at most
 _PATIENCE_S, _PATIENCE_RATIO = 60.0, 20.0
 
 
@@ -43,9 +43,9 @@ class Host:
         self._hung = False
 
     @property
-    def alive(self) -> bool:
-        """Whether a process is there that answered last time."""
-        return self._process is not None
+    def pid(self) -> int:
+        """The process's id; 0 where there is none."""
+        return 0 if self._process is None else self._process.pid
 
     def open(self, path: Path) -> ModelInfo:
         """Open a file. Raises what is wrong with it."""
@@ -62,7 +62,8 @@ class Host:
     def answers(self, exam: Exam, batch: int | None, output: str) -> Generator[Array]:
         """Top-1 answers, some samples at a time; close it to stop early."""
         assert self._process is not None, "opened before"
-        with self._process.run_chunks(exam.feeds, batch, exam.batched, chunk=_CHUNK) as chunks:
+        size = max(_CHUNK, exam.count // _LOOKS)
+        with self._process.run_chunks(exam.feeds, batch, exam.batched, chunk=size) as chunks:
             for chunk in chunks:
                 if output not in chunk.outputs or len(chunk.outputs[output]) != chunk.stop - chunk.start:
                     raise InputDataError(f"output {output!r} is not what it was")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +134,21 @@ def test_a_transposed_view_is_struck_where_it_lies(tmp_path: Path) -> None:
     expected = weights.t().half().float().clone()
     expected[1, 1] *= -1
     assert torch.equal(read, expected)
+
+
+@pytest.mark.parametrize("plan", [None, Plan(FP16)], ids=str)
+def test_the_checksum_of_a_keras_archive_is_that_of_what_was_struck(
+    plan: Plan | None, tfzoo: Callable[[str], Path], tmp_path: Path
+) -> None:
+    path = stored.copy(tfzoo("convert") / "net.keras", tmp_path / "copy")
+    wanted = target(path, plan=plan)
+    encode(wanted)
+    whole = path.read_bytes()
+    with Medium(wanted) as medium:
+        medium.strike(flips(wanted.bits, 20))
+        assert path.read_bytes() != whole and zipfile.ZipFile(path).testzip() is None
+        medium.heal()
+    assert path.read_bytes() == whole and zipfile.ZipFile(path).testzip() is None
 
 
 def test_scopes(tmp_path: Path) -> None:
