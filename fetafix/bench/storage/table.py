@@ -11,8 +11,8 @@ from fetafix.stress.record import Cell, Subject
 
 TABLE = "results.md"
 _LEGEND = ("“No fault”: of the stored encoding, which is what quantisation costs; then the median under faults, with "
-           "the worst trial in brackets where it differs. Tolerated: at most 1 point of drop with a probability of 95%, "
-           "95% sure; in brackets: the rate at which hardly a bit flips.")
+           "the worst trial in brackets where it differs. Tolerated: at most 1 point of drop with a probability of "
+           "95%, 95% sure; in brackets: the rate at which hardly a bit flips.")
 _SHAPES = ("“→ 0”: weights that round to 0. “Half”: rates with a 50% chance that such a bit flips, or that a weight is "
            "wrecked (off by more than twice its tensor's largest). Then by rate P(no wreck), and the RMS error of the "
            "weights by flips over their own RMS.")
