@@ -59,11 +59,11 @@ class Host:
         assert self._process is not None, "opened before"
         return self._process.run(exam.feeds, batch, exam.batched)
 
-    def answers(self, exam: Exam, batch: int | None, output: str) -> Generator[Array]:
-        """Top-1 answers, some samples at a time; close it to stop early."""
+    def answers(self, exam: Exam, batch: int | None, output: str, whole: bool = False) -> Generator[Array]:
+        """Top-1 answers, some samples at a time; close it to stop early. whole: nobody will."""
         assert self._process is not None, "opened before"
-        size = max(_CHUNK, exam.count // _LOOKS)
-        with self._process.run_chunks(exam.feeds, batch, exam.batched, chunk=size) as chunks:
+        size = exam.count if whole else max(_CHUNK, exam.count // _LOOKS)
+        with self._process.run_chunks(exam.feeds, batch, exam.batched, size, _LOOKS + 1) as chunks:
             for chunk in chunks:
                 if output not in chunk.outputs or len(chunk.outputs[output]) != chunk.stop - chunk.start:
                     raise InputDataError(f"output {output!r} is not what it was")
@@ -170,7 +170,7 @@ class Lane:
     def _marked(self, paper: Paper, whole: bool) -> tuple[int, int]:
         """(right answers, samples seen): stops once even all samples left being right would not be enough."""
         correct = seen = 0
-        with contextlib.closing(self._host.answers(paper.exam, paper.batch, paper.output)) as parts:
+        with contextlib.closing(self._host.answers(paper.exam, paper.batch, paper.output, whole)) as parts:
             for part in parts:
                 correct += int(np.count_nonzero(part == paper.truth[seen : seen + len(part)]))
                 seen += len(part)
