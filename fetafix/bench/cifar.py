@@ -56,7 +56,8 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Scores, before a softmax."""
         x = F.relu(self.bn1(self.conv1(x)))
-        x = self.layer3(self.layer2(self.layer1(x)))
+        for i in (1, 2, 3):
+            x = self.get_submodule(f"layer{i}")(x)
         scores: Tensor = self.linear(F.avg_pool2d(x, 8).flatten(1))
         return scores
 

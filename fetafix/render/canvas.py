@@ -36,7 +36,8 @@ def drawing() -> Iterator[Any]:
     except ImportError as error:
         raise UsageError("plots need matplotlib, which is not installed: pip install 'fetafix[plots]'; without it the "
                          "text and JSON reports hold the same numbers") from error
-    with matplotlib.rc_context(_STYLE):
+    style: Any = _STYLE  # its type lists every key
+    with matplotlib.rc_context(style):
         yield Figure
 
 

@@ -126,7 +126,7 @@ def test_shapes_that_nobody_has_are_asked_for(monkeypatch: pytest.MonkeyPatch) -
         raise ImportError("no torchvision")
 
     monkeypatch.setattr("fetafix.formats.torch.env.prepare", missing)
-    with pytest.raises(UsageError, match="no torchvision.*`shapes`"):
+    with pytest.raises(UsageError, match=r"no torchvision.*`shapes`"):
         analytic.shapes("resnet18", Settings())
     assert analytic.shapes("tiny", SMALL) == [(8, 3, 3, 3), (10, 8)]
 
