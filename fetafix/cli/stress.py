@@ -27,8 +27,9 @@ if TYPE_CHECKING:
               help="What draws samples and flips.")
 @click.option("--preprocess", metavar="SPEC", help="Preset (torchvision, keras-tf, …, raw) or key=value,… for images.")
 @click.option("--output", "head", metavar="NAME", help="The output that holds class scores (default: the first such).")
-@click.option("--scope", default="weights", show_default=True, type=click.Choice(["weights", "constants", "file"]),
-              help="What flips strike: weights, all other tensors, or any byte of the file.")
+@click.option("--scope", default="weights", show_default=True,
+              type=click.Choice(["weights", "constants", "tensors", "file"]),
+              help="What flips strike: weights, all other tensors, both, or any byte of the file.")
 @click.option("--dtype", default="keep", show_default=True, metavar="FORMAT[,…]",
               help="How weights lie in storage: keep (the file's own bytes), fp32, fp16, bf16, q2.5 or any Qm.n, int8.")
 @click.option("--scheme", default="none", show_default=True, metavar="SCHEME[,…]",

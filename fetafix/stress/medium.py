@@ -31,6 +31,7 @@ from fetafix.stress.record import Storage
 
 Array = npt.NDArray[Any]
 _WHOLE = "file"
+_ROLES = {"weights": ("weight",), "constants": ("constant",), "tensors": ("weight", "constant")}
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,18 +78,19 @@ def target(path: Path, scope: str = "weights", plan: Plan | None = None, granula
     """
     if scope == _WHOLE:
         return _file(path, plan)
-    wanted = [h for h in stored.held(path) if h.role == {"weights": "weight", "constants": "constant"}[scope]]
+    wanted = [h for h in stored.held(path) if h.role in _ROLES[scope]]
     if not wanted:
         raise UsageError(f"{path}: holds no {scope} that flips could strike; try another --scope")
     if plan is not None and not any(h.floating for h in wanted):
         raise UsageError(f"{path}: its {scope} are integers ({wanted[0].dtype.name}) already, which no --dtype or "
                          "--scheme stores otherwise; take --dtype keep, which strikes them as they are")
-    parts = tuple(_part(h, plan, granularity) for h in wanted)
+    both = scope == "tensors"  # constants beside weights stay as the file has them
+    parts = tuple(_part(h, None if both and h.role == "constant" else plan, granularity) for h in wanted)
     dtype, scheme = ("keep", "none") if plan is None else (named(plan.encoding), str(plan.scheme))
     storage = Storage(
         scope=scope, dtype=dtype, scheme=scheme, granularity=granularity, tensors=len(parts),
         values=sum(h.size for h in wanted), bits=sum(p.bits for p in parts),
-        mixed=0 if plan is None else sum(not h.floating for h in wanted))
+        mixed=0 if plan is None else sum(p.kept is None for p in parts))
     return Target(path, storage, parts, formats.recognise(path) == "keras")
 
 

@@ -15,7 +15,7 @@ from fetafix.storage.sweep import rates
 from fetafix.storage.trials import LEAST, MOST, Rule
 
 Progress = Callable[[str, int, int | None], None]
-SCOPES = ("weights", "constants", "file")
+SCOPES = ("weights", "constants", "tensors", "file")
 GRANULARITIES = ("tensor", "channel")
 KEEP = "keep"
 FULL = 20
@@ -64,7 +64,7 @@ class StressOptions:
     batch: int | None = None
     preprocess: str | None = None
     output: str | None = None
-    scope: Literal["weights", "constants", "file"] = "weights"
+    scope: Literal["weights", "constants", "tensors", "file"] = "weights"
     dtypes: tuple[str, ...] = (KEEP,)
     schemes: tuple[str, ...] = ("none",)
     granularity: Literal["tensor", "channel"] = "tensor"

@@ -19,11 +19,12 @@ OUTCOMES: tuple[Outcome, ...] = ("survived", "degraded", "unloadable", "crashed"
 
 
 class Storage(Record, frozen=True, kw_only=True):
-    """What flips strike. scope: "weights", "constants" or "file". dtype: the number format of stored weights, or "keep"
-    for the file's own bytes; scheme: the protection; granularity: of constants and bounds, "tensor" or "channel".
+    """What flips strike. scope: "weights", "constants", "tensors" (both) or "file". dtype: the number format of stored
+    weights, or "keep" for the file's own bytes; scheme: the protection; granularity: of constants and bounds, "tensor"
+    or "channel".
 
-    tensors, values, bits: how much lies there; for scope "file" tensors and values are 0. mixed: tensors whose values
-    are integers, which lie there as the file has them whatever the dtype.
+    tensors, values, bits: how much lies there; for scope "file" tensors and values are 0. mixed: tensors that lie there
+    as the file has them whatever the dtype: integers, and constants beside weights.
     """
 
     scope: str = "weights"

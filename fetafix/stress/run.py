@@ -204,7 +204,7 @@ class _Bench:
             found.append(f"only {original / count:.1%} of the labels are met without any fault: are labels, "
                          "preprocessing and model those of each other?")
         if wanted.storage.mixed:
-            found.append(f"{wanted.storage.mixed} tensors of integers are struck as the file has them")
+            found.append(f"{wanted.storage.mixed} tensors are struck as the file has them (integers, or constants)")
         if paper.least <= 0:
             found.append("the tolerance is wider than the fault-free accuracy: everything survives")
         return found
@@ -254,7 +254,7 @@ def _scratch(models: Sequence[str | Path]) -> Iterator[Path]:
     """A folder for copies: in memory where several fit there, else among the temporary files."""
     size = sum(_size(Path(m)) for m in models)
     room = shutil.disk_usage(_SHM).free if _SHM.is_dir() and os.access(_SHM, os.W_OK) else 0
-    with tempfile.TemporaryDirectory(prefix="fetafix-", dir=_SHM if 8 * size < room else None) as folder:
+    with tempfile.TemporaryDirectory(prefix=f"fetafix-{os.getpid()}-", dir=_SHM if 8 * size < room else None) as folder:
         yield Path(folder)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import signal
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.commands import invoke, run
+from tests.commands import alive, children, invoke, run, start, wait_until
 from tests.formats import onnx_zoo
 
 FAST = ("--trials", "3", "--ber", "1e-9,1e-2", "--jobs", "1")
@@ -62,6 +64,27 @@ def test_a_model_that_does_not_run(folder: Path) -> None:
     done = invoke(folder, "stress", "cut.onnx", "--data", "x.npy", *FAST)
     assert done.code == 3 and "cut.onnx" in done.text
     assert invoke(folder, "stress", "none.onnx", "--data", "x.npy", *FAST).code == 3
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_ctrl_c_loses_nothing_and_leaves_nothing(folder: Path, tmp_path: Path, signals: int) -> None:
+    copies = Path("/dev/shm") if Path("/dev/shm").is_dir() else Path(tempfile.gettempdir())
+    many = ("stress", folder / "net.onnx", "--data", folder / "x.npy", "--ber", "1e-3", "--trials", "100000", "--keep",
+            tmp_path)
+    process = start(folder, *many)
+    trials = tmp_path / "trials.jsonl"
+    wait_until(lambda: trials.exists() and len(trials.read_bytes().splitlines()) > 5)
+    workers = children(process.pid)
+    assert workers and list(copies.glob(f"fetafix-{process.pid}-*"))
+    for _ in range(signals):
+        process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130 and "Traceback" not in errors, errors
+    assert not any(alive(pid) for pid in workers) and not list(copies.glob(f"fetafix-{process.pid}-*"))
+    kept = trials.read_bytes()
+    done = invoke(folder, *many[:6], "--trials", "3", "--keep", tmp_path, "--json", "-")
+    assert done.code == 0 and done.report["subjects"][0]["cells"][0]["trials"] == 3
+    assert trials.read_bytes() == kept, "three of those that are known are enough"
 
 
 def test_replay(folder: Path) -> None:

@@ -154,6 +154,8 @@ def test_the_checksum_of_a_keras_archive_is_that_of_what_was_struck(
 def test_scopes(tmp_path: Path) -> None:
     path = model(tmp_path / "copy", "external")
     assert target(path, "constants").bits == 32 * (4 + 5 + 1)
+    both = target(path, "tensors", Plan(FP16))
+    assert both.bits == 16 * (4 * 27 + 5 * 256) + 32 * (4 + 5 + 1) and both.storage.mixed == 3
     whole = target(path, "file")
     assert whole.bits == 8 * sum(p.stat().st_size for p in path.parent.iterdir()) and len(whole.parts) == 2
     with pytest.raises(UsageError, match="own bytes"):
