@@ -84,8 +84,9 @@ class _Work:
             of = part(held, values, self.wish.seed)
             before = dtype_encoding(held.dtype)
             plain = figures(of, Plan(before), self.wish.design_ber)[0] if before is not None else None
-            self.weights.append(Weight(name=held.name, dtype=plan.encoding.name, values=held.size, unprotected=plain,
-                                       protected=figures(of, plan, self.wish.design_ber)[0]))
+            after = figures(of, plan, self.wish.design_ber)[0] if before is not None else None
+            self.weights.append(Weight(name=held.name, dtype=plan.encoding.name if before is not None else
+                                       held.dtype.name, values=held.size, unprotected=plain, protected=after))
         return plan
 
     def _stored(self) -> list[Path]:
@@ -95,6 +96,8 @@ class _Work:
         self.weights = [w for w in self.weights if w.name in kept]
         self.left += done.left
         self.notes += done.notes
+        if voted := getattr(done, "voted", []):
+            self.notes.append(f"{len(voted)} scales and zero points of codes are stored three times and voted on")
         return files_of(self.out, self.format)
 
     def _by_format(self) -> Any:
@@ -120,7 +123,7 @@ class _Work:
         """Write; nothing is left where no weight was protected."""
         with staging(self.out) as folder:
             done = write(folder / self.out.name)
-            if not done.changed:
+            if not done.changed and not getattr(done, "voted", []):
                 reasons = "; ".join(dict.fromkeys(why for _, why in done.left)) or "it has no weights"
                 raise UsageError(f"{self.path}: {_NOTHING}: {reasons}. --scheme rs protects any file")
             move(folder, self.out, self.originals)

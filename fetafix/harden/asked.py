@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fetafix.errors import UsageError
 from fetafix.storage.constants import Rule
-from fetafix.storage.encodings import FP32, encoding
+from fetafix.storage.encodings import FP32, INT8, encoding
 from fetafix.storage.holding import Held
 from fetafix.storage.schemes import Plan
 from fetafix.storage.stored_form import dtype_encoding
@@ -71,6 +71,8 @@ class Wish:
 
     def plan(self, held: Held, values: Array) -> Plan | str:
         """How a weight is stored; or why it stays as it is."""
+        if held.dtype.name in ("int8", "uint8"):
+            return self._codes(held)
         if not np.isfinite(values).all():
             return "it holds NaN or infinite values, which no bound admits"
         to = dtype_encoding(held.dtype) if self.dtype == KEEP else encoding(self.dtype)
@@ -83,6 +85,13 @@ class Wish:
         if self.scheme == "secded" and to != FP32:
             return f"secded takes check bits from fp32's mantissa; {to.name} has none to spare"
         return Plan(to, self.scheme, axis, rule, self.design_ber)
+
+    def _codes(self, held: Held) -> Plan | str:
+        """Codes are scaled already; what can be done is to bound them, and to vote on their scales."""
+        if self.scheme != "guard" or self.dtype != KEEP:
+            return (f"its {held.dtype.name} codes are scaled and 8 bit already; --scheme guard bounds them and votes "
+                    "on their scales where the format is ONNX")
+        return Plan(INT8, "guard", held.axis if self.granularity == "channel" and len(held.shape) > 1 else None)
 
     def by(self, scheme: Scheme, granularity: Granularity | None = None) -> Wish:
         """The same by another scheme."""

@@ -67,7 +67,8 @@ def parts_of(path: Path, wish: Wish) -> list[Part]:
             found.append(part(held, values, wish.seed))
     if not found:
         raise UsageError(f"{path}: it has no weights of float32, float16 or bfloat16 that a scheme could be chosen "
-                         "for; codes of 8 bits are scaled already. --scheme rs protects any file")
+                         "for; codes of 8 bits are scaled already (in ONNX, --scheme guard bounds them and votes on "
+                         "their scales). --scheme rs protects any file")
     return found
 
 

@@ -50,7 +50,7 @@ def explain(path: str | Path) -> Explained:
 def _graph(path: Path) -> Explained:
     import onnx
 
-    from fetafix.formats.onnx.protected import Reading, mark, recognise
+    from fetafix.formats.onnx.protected import Reading, mark, recognise, voted
 
     model = onnx.load(str(path), load_external_data=False)
     found, noted = recognise(model, path.parent), mark(model)
@@ -60,11 +60,17 @@ def _graph(path: Path) -> Explained:
         voted = "three copies of each constant" if r.voted else "constants stored once: one flip can ruin a channel"
         return f"{r.scheme}, stored as {r.dtype.name}, a constant a {each}, {voted}"
 
+    constants = voted(model, path.parent)
     state, reason = _state_of(len(found), noted, path)
+    schemes = list(Counter(kind(r) for r in found).items())
+    if constants:
+        schemes.append(("scale or zero point of codes in three copies", len(constants)))
+        if not found and not _wanted(noted):
+            state, reason = "protected", f"{len(constants)} scales and zero points of codes are read by majority"
     notes = [f"marked as {noted}"] if noted else []
-    threats = [words.AT_REST, words.FOLDED, words.SAVED, words.GRAPH, words.BETTER] if found else []
+    threats = [words.AT_REST, words.FOLDED, words.SAVED, words.GRAPH, words.BETTER] if schemes else []
     return Explained(path=str(path), format="onnx", state=state, reason=reason, threats=threats, notes=notes,
-                     schemes=list(Counter(kind(r) for r in found).items()))
+                     schemes=schemes)
 
 
 def _state_of(found: int, noted: str, path: Path) -> tuple[str, str]:

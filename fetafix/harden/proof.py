@@ -117,10 +117,11 @@ def _tensors(path: Path) -> Mapping[str, Any]:
 def _readings(target: Path, name: str) -> Mapping[str, Any]:
     """Name → what loads a protected weight as it is read, and its bound."""
     if name == "onnx":
-        from fetafix.formats.onnx.protected import readings
+        from fetafix.formats.onnx.protected import constants, readings
 
         found = readings(target)
-        return {r.name: (lambda r=r: _bounded(r.values(target.parent), r.codes(target.parent), r.form)) for r in found}
+        made = {r.name: (lambda r=r: _bounded(r.values(target.parent), r.codes(target.parent), r.form)) for r in found}
+        return made | {k: (lambda v=v: (v, 0.0)) for k, v in constants(target).items()}
     if name in TORCH:
         from fetafix.formats.torch import protect as torch_protect
 

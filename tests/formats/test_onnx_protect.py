@@ -21,7 +21,9 @@ from fetafix.formats.onnx.unprotect import unprotect
 from fetafix.storage.encodings import BF16, FP16, FP32, INT8, Q2_5, Encoding, Fixed
 from fetafix.storage.holding import Held
 from fetafix.storage.schemes import Plan
+from tests.faults.models import residual
 from tests.formats import onnx_zoo
+from tests.quantised import KINDS, feeds, quantise
 from tests.small_models import node, save
 
 ort.set_default_logger_severity(3)
@@ -269,3 +271,33 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="version_converter"):
         done(external, tmp_path / "c.onnx", Plan(FP32, "guard"))
     assert not (tmp_path / "c.onnx").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_codes_are_bounded_and_their_scales_voted_on(tmp_path: Path, kind: str) -> None:
+    """The same answers, the same fused operators; a flip of a weight's scale changes nothing any more."""
+    graph = residual(seed=3, channels=4)
+    path, out, back = quantise(graph, kind, tmp_path), tmp_path / "b.onnx", tmp_path / "c.onnx"
+    plan = Plan(INT8, "guard", 0)
+    report = done(path, out, plan)
+    assert report.voted and (report.changed or kind != "int8 per tensor")
+    samples = feeds(graph, 1, 2)
+    expected = run(path, samples)
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(expected, run(out, samples), strict=True))
+    assert operators(out, tmp_path) == operators(path, tmp_path)
+    model = onnx.load(str(out))
+    for tensor in [t for t in model.graph.initializer if t.name.startswith("fetafix/") and t.raw_data]:
+        clean = tensor.raw_data
+        for bit in RNG.choice(len(clean) * 8, 2):
+            struck = bytearray(clean)
+            struck[bit // 8] ^= 1 << bit % 8
+            tensor.raw_data = bytes(struck)
+            found = run(model.SerializeToString(), samples)
+            assert all(a.tobytes() == b.tobytes() for a, b in zip(expected, found, strict=True)), tensor.name
+        tensor.raw_data = clean
+    assert unprotect(out, back) == len(report.changed) + len(report.voted)
+    originals, plain = ({t.name: numpy_helper.to_array(t) for t in onnx.load(str(p)).graph.initializer}
+                        for p in (path, back))
+    assert originals.keys() == plain.keys() and all(np.array_equal(plain[k], v) for k, v in originals.items())
+    with pytest.raises(UsageError, match="protected already"):
+        done(out, tmp_path / "d.onnx", plan)

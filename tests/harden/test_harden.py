@@ -22,7 +22,9 @@ from fetafix.options import Options
 from fetafix.storage.flips import flip, positions
 from fetafix.storage.holding import Held
 from tests import small_models
+from tests.faults.models import residual
 from tests.formats import onnx_zoo
+from tests.quantised import quantise
 
 FEW = Options(samples=8, threads=1, search="off")
 
@@ -245,6 +247,18 @@ def test_integer_models_are_told_what_can_be_done(tfzoo: Callable[[str], Path], 
         with pytest.raises(UsageError, match="--scheme rs"):
             harden(path, tmp_path / "b.tflite", wish)
     assert harden(path, tmp_path / "b.tflite", Wish(scheme="rs")).size < 1.2
+
+
+def test_integer_onnx_models_get_bounds_and_votes(tmp_path: Path, unrun: None) -> None:
+    path, out = quantise(residual(seed=3, channels=4), "int8 per tensor", tmp_path), tmp_path / "b.onnx"
+    report = harden(path, out, Wish(scheme="guard"))
+    assert any("voted on" in n for n in report.notes)
+    proof = verify(path, out)
+    assert proof.passed and {t.status for t in proof.tensors} == {"exact"}
+    assert any("three copies" in what for what, _ in explain(out).schemes) and explain(out).state == "protected"
+    for wish in (Wish(scheme="scale", dtype="int8"), Wish()):
+        with pytest.raises(UsageError, match="--scheme guard bounds"):
+            harden(path, out, wish)
 
 
 def test_auto_ranks_by_prediction_and_says_why(model: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from onnx import helper, numpy_helper
 from fetafix.errors import EditError, UsageError
 from fetafix.formats.onnx import store as onnx_store
 from fetafix.formats.onnx import stored as onnx_stored
-from fetafix.formats.onnx.protected import METADATA, recognise
+from fetafix.formats.onnx.protected import METADATA, recognise, voted
 from fetafix.formats.onnx.voted import PREFIX, Votes
 from fetafix.formats.onnx.write import placed
 from fetafix.ir import Array
@@ -33,14 +33,20 @@ from fetafix.storage.stored_form import Form, formed
 
 OLDEST, RAISED = 11, 13  # Equal takes floats from opset 11 on, Cast bfloat16 from 13 on
 _COMPARES = 16  # before, onnxruntime does not fold LessOrEqual; Less of the next number is the same
+_VOTED = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
+_FULL = 127
 Choose = Callable[[Held, Array], "Plan | str"]
 
 
 @dataclass(slots=True)
 class Protected:
-    """What was done. changed: weights that are stored anew; left: (tensor, why not). notes: what else to know."""
+    """What was done. changed: weights that are stored anew; left: (tensor, why not). notes: what else to know.
+
+    voted: scales and zero points of codes that have three copies now.
+    """
 
     changed: list[str] = field(default_factory=list)
+    voted: list[str] = field(default_factory=list)
     left: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -54,7 +60,7 @@ def protect(path: Path, out: Path, choose: Choose, mark: Mapping[str, Any], olde
     where `out` cannot be written.
     """
     model = onnx.load(str(path), load_external_data=False)
-    if recognise(model, path.parent):
+    if recognise(model, path.parent) or voted(model, path.parent):
         raise UsageError(f"{path}: its weights are protected already; fetafix harden --restore {path} -o OUT takes the "
                          "protection off")
     with placed(path, out, model) as place:
@@ -64,7 +70,7 @@ def protect(path: Path, out: Path, choose: Choose, mark: Mapping[str, Any], olde
             work.run(choose)
         note = json.dumps({**mark, "tensors": len(work.done.changed)})
         work.model.metadata_props.add(key=METADATA, value=note)
-        if work.done.changed:
+        if work.done.changed or work.done.voted:
             place.save(work.model)
     return work.done
 
@@ -128,7 +134,7 @@ class _Work:
 
     def _weight(self, held: Held, tensor: onnx.TensorProto, choose: Choose) -> None:
         if not held.floating:
-            self.done.left.append((held.name, f"its {held.dtype.name} codes are 8 bit or less already"))
+            self._codes_of(held, tensor, choose)
             return
         values = numpy_helper.to_array(tensor, str(self._path.parent)).astype(np.float32)
         plan = choose(held, values)
@@ -140,6 +146,30 @@ class _Work:
             self.done.changed.append(held.name)
         else:
             self.done.left.append((held.name, "its values fill the format already: scaling by 1 changes nothing"))
+
+    def _codes_of(self, held: Held, tensor: onnx.TensorProto, choose: Choose) -> None:
+        """A bound of integer codes, whose scale is voted on; codes around another zero than 0 get the vote alone."""
+        readers = [n for n in self.model.graph.node if n.op_type == "DequantizeLinear" and n.input[0] == held.name]
+        tensors = {t.name: t for t in self.model.graph.initializer}
+        codes = numpy_helper.to_array(tensor, str(self._path.parent))
+        plan: Plan | str = f"its {held.dtype.name} codes are 8 bit or less already, and no DequantizeLinear reads them"
+        if readers and held.dtype.name in ("int8", "uint8"):
+            plan = choose(held, codes.astype(np.float32))
+        if isinstance(plan, str):
+            self.done.left.append((held.name, plan))
+            return
+        constants = [tensors[i] for n in readers for i in n.input[1:] if i in tensors]
+        for constant in constants:
+            if constant.data_type in _VOTED:
+                self._votes.keep(constant)
+        centred = all(not numpy_helper.to_array(c).any() for c in constants if c.data_type != onnx.TensorProto.FLOAT)
+        others = tuple(i for i in range(codes.ndim) if i != plan.axis) if plan.axis is not None else None
+        bound = np.abs(codes.astype(np.float32)).max(axis=others, initial=0.0)
+        if centred and held.dtype == np.int8 and (bound < _FULL).any():
+            self._chain(held, tensor, codes, Form(None, np.asarray(bound, np.float32), plan.axis))
+            self.done.changed.append(held.name)
+        else:
+            self.done.left.append((held.name, "its codes fill their range, so no bound helps; its scales are voted on"))
 
     def _chain(self, held: Held, tensor: onnx.TensorProto, stored: Array, form: Form) -> bool:
         """Let nodes make the weight of what is stored; False where nothing has to be done to read it."""
@@ -198,6 +228,9 @@ class _Work:
     def _close(self, graph: onnx.GraphProto) -> None:
         nodes, tensors = self._votes.build(self._opset)
         self._codes.flush()
+        for tensor in [t for t in graph.initializer if t.name in self._votes.kept]:
+            graph.initializer.remove(tensor)
+        self.done.voted = sorted(self._votes.kept)
         taken = {o for n in graph.node for o in n.output} | {t.name for t in graph.initializer}
         made = [o for n in (*nodes, *self._nodes) for o in n.output]
         if clash := next((n for n in made if n in taken), ""):

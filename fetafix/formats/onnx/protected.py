@@ -62,6 +62,17 @@ def recognise(model: onnx.ModelProto, folder: Path) -> list[Reading]:
     return [r for r in readings if r.name not in inner]
 
 
+def voted(model: onnx.ModelProto, folder: Path) -> dict[str, Array]:
+    """Scales and zero points of codes that are read by majority: name → value."""
+    graph, found = _Constants(model.graph, folder), {}
+    for node in model.graph.node:
+        for name in node.input[1:3] if node.op_type == "DequantizeLinear" else ():
+            known = graph.value(name) if graph.made(name) else None
+            if known is not None and known[1]:
+                found[name] = known[0]
+    return found
+
+
 def mark(model: onnx.ModelProto) -> str:
     """What the metadata say of a protection, "" where they say nothing."""
     return next((p.value for p in model.metadata_props if p.key == METADATA), "")
@@ -131,6 +142,10 @@ class _Constants:
         chain.append(node.input[0])
         return str(node.input[0])
 
+    def made(self, name: str) -> bool:
+        """Whether a node makes a tensor."""
+        return name in self._makers
+
     def value(self, name: str) -> tuple[Array, bool] | None:
         """A constant and whether it is voted on; None for what is none, or too large for one."""
         if name not in self._known:
@@ -150,6 +165,8 @@ class _Constants:
             return self._vote(node)
         if node.op_type == "Split":
             return self._part(node, name)
+        if node.op_type == "Cast" and (inner := self.value(node.input[0])) is not None:
+            return inner[0].astype(onnx.helper.tensor_dtype_to_np_dtype(node.attribute[0].i)), inner[1]
         if node.op_type == "Constant" and node.attribute[0].name == "value" and _narrow(node.attribute[0].t):
             return numpy_helper.to_array(node.attribute[0].t), False
         return None
@@ -213,8 +230,14 @@ def _scheme(stored: int, form: Form) -> str:
 
 
 def count(path: Path) -> int:
-    """How many weights of a file are read through a protection."""
-    return len(recognise(onnx.load(str(path), load_external_data=False), path.parent))
+    """How many weights, scales and zero points of a file are read through a protection."""
+    model = onnx.load(str(path), load_external_data=False)
+    return len(recognise(model, path.parent)) + len(voted(model, path.parent))
+
+
+def constants(path: Path) -> dict[str, Array]:
+    """The scales and zero points of a file that are read by majority."""
+    return voted(onnx.load(str(path), load_external_data=False), path.parent)
 
 
 def readings(path: Path) -> list[Reading]:

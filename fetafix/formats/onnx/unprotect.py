@@ -9,12 +9,12 @@ import onnx
 from onnx import numpy_helper
 
 from fetafix.formats.onnx import store as onnx_store
-from fetafix.formats.onnx.protected import METADATA, recognise
+from fetafix.formats.onnx.protected import METADATA, recognise, voted
 from fetafix.formats.onnx.write import placed
 
 
 def unprotect(path: Path, out: Path) -> int:
-    """Write the model at `path` with plain weights; how many were protected. Raises OutputError."""
+    """Write the model at `path` with plain weights and scales; how many were protected. Raises OutputError."""
     model = onnx.load(str(path), load_external_data=False)
     readings = recognise(model, path.parent)
     graph, apart = model.graph, set()
@@ -26,11 +26,13 @@ def unprotect(path: Path, out: Path) -> int:
             tensor = numpy_helper.from_array(values, reading.name)
             tensor.doc_string = reading.stored.doc_string
             graph.initializer.append(tensor)
-        _prune(graph, {r.name for r in readings})
+        constants = voted(model, path.parent)
+        graph.initializer.extend(numpy_helper.from_array(np.asarray(v, order="C"), k) for k, v in constants.items())
+        _prune(graph, {r.name for r in readings} | constants.keys())
         for i in reversed([i for i, p in enumerate(model.metadata_props) if p.key == METADATA]):
             del model.metadata_props[i]
         place.save(model, apart)
-    return len(readings)
+    return len(readings) + len(constants)
 
 
 def _prune(graph: onnx.GraphProto, names: set[str]) -> None:

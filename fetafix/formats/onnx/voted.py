@@ -26,6 +26,17 @@ class Votes:
     def __init__(self) -> None:
         self._groups: dict[tuple[int, int], list[tuple[str, Array]]] = {}
         self._zero = False
+        self._alone: list[onnx.TensorProto] = []
+
+    def keep(self, tensor: onnx.TensorProto) -> None:
+        """A small constant of the model itself, under its own name: float32, int8 or uint8."""
+        if all(t.name != tensor.name for t in self._alone):
+            self._alone.append(tensor)
+
+    @property
+    def kept(self) -> set[str]:
+        """The names of the model's own constants."""
+        return {t.name for t in self._alone}
 
     def add(self, name: str, constant: Array, rank: int, axis: int | None) -> str:
         """A constant, () or a channel each, float32, in a form that broadcasts over a tensor of this rank; its name."""
@@ -43,6 +54,8 @@ class Votes:
         if self._zero:
             tensors.append(numpy_helper.from_array(np.zeros(0, np.int64), NOTHING))
             nodes.append(helper.make_node("ConstantOfShape", [NOTHING], [ZERO]))
+        for tensor in self._alone:
+            _kept(tensor, nodes, tensors)
         for (rank, axis), members in self._groups.items():
             values = np.concatenate([v for _, v in members], axis)
             stem = f"{PREFIX}constants/{rank}.{axis}"
@@ -52,6 +65,16 @@ class Votes:
             _vote(stem, values, f"{stem}/voted", nodes, tensors)
             nodes.append(_split(stem, axis, members, opset, nodes, tensors))
         return nodes, tensors
+
+
+def _kept(tensor: onnx.TensorProto, nodes: list[onnx.NodeProto], tensors: list[onnx.TensorProto]) -> None:
+    """Integers are voted on as int32, which every opset compares."""
+    values, stem = numpy_helper.to_array(tensor), f"{PREFIX}{tensor.name}"
+    if values.dtype == np.float32:
+        _vote(stem, values, tensor.name, nodes, tensors)
+        return
+    _vote(stem, values.astype(np.int32), f"{stem}/voted", nodes, tensors)
+    nodes.append(helper.make_node("Cast", [f"{stem}/voted"], [tensor.name], to=tensor.data_type))
 
 
 def _split(
@@ -70,6 +93,6 @@ def _vote(
     stem: str, values: Array, out: str, nodes: list[onnx.NodeProto], tensors: list[onnx.TensorProto]
 ) -> None:
     copies = [f"{stem}/{i}" for i in "abc"]
-    tensors += [numpy_helper.from_array(np.ascontiguousarray(values), c) for c in copies]
+    tensors += [numpy_helper.from_array(np.asarray(values, order="C"), c) for c in copies]
     nodes.append(helper.make_node("Equal", copies[:2], [f"{stem}/same"]))
     nodes.append(helper.make_node("Where", [f"{stem}/same", copies[0], copies[2]], [out]))
