@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,7 +18,11 @@ from fetafix.quantisation import named_float
 from fetafix.report import Report, Samples, Verdict
 from fetafix.session import Session
 
-__all__ = ["Options", "RepairOptions", "Session", "check", "localize", "repair"]
+if TYPE_CHECKING:
+    from fetafix.stress.options import StressOptions
+    from fetafix.stress.record import StressReport
+
+__all__ = ["Options", "RepairOptions", "Session", "check", "localize", "repair", "stress"]
 
 
 def check(source: str | Path, target: str | Path, options: Options | None = None) -> Report:
@@ -62,6 +67,18 @@ def repair(
     wanted = repairing or RepairOptions()
     outputs.check(source, target, options or Options(), wanted)
     return _run(source, target, options, "repair", lambda session: repaired(session, wanted))
+
+
+def stress(models: Sequence[str | Path], options: StressOptions | None = None) -> StressReport:
+    """How many bit flips in storage model files survive; `fetafix.stress.options` tells what may be asked.
+
+    Raises UsageError or InputDataError for what the caller has to put right, ModelError where a model does not run
+    without a fault.
+    """
+    from fetafix.stress.options import StressOptions
+    from fetafix.stress.run import stress as measured
+
+    return measured(models, options or StressOptions())
 
 
 def _run(
