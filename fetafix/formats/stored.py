@@ -14,7 +14,7 @@ import shutil
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -51,14 +51,14 @@ def held(path: Path) -> list[Held]:
     return _once(module.held(path, name))
 
 
-def copy(path: Path, folder: Path) -> Path:
-    """A copy of a model in a folder, with the files that hold its weights apart, in which every tensor has its place.
+def copy(path: Path, folder: Path, needed: Literal["all", "weights", "none"] = "all") -> Path:
+    """A copy of a model in a folder, with the files that hold its weights apart, in which tensors needed have places.
 
-    The same bytes, but for ONNX files that keep tensors as numbers of varying width: those are stored as raw bytes.
+    The same bytes, but for ONNX files that keep a tensor needed as numbers of varying width: stored as raw bytes then.
     """
     path, family = Path(path), _FAMILIES.get(formats.recognise(Path(path)))
     if family == "onnx":
-        return onnx_stored.copy(path, folder)
+        return onnx_stored.copy(path, folder, needed)
     folder.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         return Path(shutil.copytree(path, folder / path.name))

@@ -76,7 +76,7 @@ def _gone(cell: Cell) -> str:
 def _detail(cell: Cell) -> str:
     words = [f"{cell.outcomes.get('degraded', 0)} degraded", _gone(cell), f"{cell.ran} of {cell.trials} ran",
              f"{cell.full} over all samples", f"no bit flips with {percent(cell.at_least)}", cell.kind,
-             f"{cell.seconds:.1f} s"]
+             f"{cell.seconds:.1f} s", f"--replay {cell.ber:g}:{cell.failed[0]} failed" if cell.failed else ""]
     return "; ".join(w for w in words if w)
 
 

@@ -18,6 +18,7 @@ from fetafix.stress.journal import Journal, Trial
 from fetafix.stress.lane import Lane, Paper, untouched
 from fetafix.stress.record import OUTCOMES, Cell
 
+_LISTED = 20
 _MANY = 100.0  # expected flips from which on it is not worth looking whether there is any
 Ready = Callable[[int], None]
 
@@ -87,7 +88,8 @@ class Cells:
             ber=ber, flips=self._bits * ber, trials=len(trials), ran=len(struck),
             outcomes={o: counts[o] for o in OUTCOMES}, survival=self._rule.estimate(*shown),
             bounds=self._rule.bounds(*shown), kind=self._rule.kind(floor), at_least=floor,
-            decided=self._rule.decided(*shown), full=len(known), accuracies=known,
+            decided=self._rule.decided(*shown),
+            failed=[t.trial for t in trials if t.outcome != "survived"][:_LISTED], full=len(known), accuracies=known,
             median=figures.median if figures else None, p5=figures.p5 if figures else None,
             worst=figures.worst if figures else None, mean=figures.mean if figures else None, seconds=seconds)
 

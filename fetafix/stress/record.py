@@ -47,6 +47,7 @@ class Cell(Record, frozen=True, kw_only=True):
     the report's confidence; kind: "sequence" (valid at whatever trial one stops), "clopper-pearson" (a number of trials
     fixed beforehand) or "certain" (at_least is enough). decided: whether the probability is known to be at least, or
     below, what was asked for.
+    failed: numbers of the trials that did not survive, the first ones, for --replay.
     full: how many of the trials, the first ones, ran over all samples; accuracies: theirs, in the order of the trials,
     0 where there was no answer. median, p5, worst, mean: of these.
     """
@@ -62,6 +63,7 @@ class Cell(Record, frozen=True, kw_only=True):
     at_least: float
     decided: Decision
     full: int
+    failed: list[int] = []
     accuracies: list[float] = []
     median: float | None = None
     p5: float | None = None

@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -104,7 +105,9 @@ def _struck_copy(path: Path, plan: Plan | None, folder: Path, options: StressOpt
     """A copy of a model in the storage asked for, whole."""
     if options.scope == "file":
         formats.recognise(path)
-    wanted = target(stored.copy(path, folder), options.scope, plan, options.granularity)
+    needed: dict[str, Literal["all", "weights", "none"]] = {"weights": "weights", "file": "none"}
+    copied = stored.copy(path, folder, needed.get(options.scope, "all"))
+    wanted = target(copied, options.scope, plan, options.granularity)
     encode(wanted)
     return wanted
 

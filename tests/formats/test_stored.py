@@ -114,6 +114,23 @@ def test_onnx_varints_are_refused_and_rewritten(tmp_path: Path) -> None:
     assert roles(list(found.values())) == {"codes": "weight", "h": "weight", "scale": "constant"}
     x = np.ones((1, 4), np.float32)
     np.testing.assert_array_equal(answers(out, x=x), answers(path, x=x))
+    assert onnx_stored.copy(path, tmp_path / "exact", "none").read_bytes() == path.read_bytes()
+
+
+def test_a_copy_is_exact_where_only_constants_are_varints(tmp_path: Path) -> None:
+    path = onnx_zoo.save(onnx_zoo.classifier(dtype=np.float16), tmp_path / "model.onnx")  # its Constant is one
+    assert onnx_stored.copy(path, tmp_path / "weights", "weights").read_bytes() == path.read_bytes()
+    out = onnx_stored.copy(path, tmp_path / "all")
+    assert {h.name for h in stored.held(out)} - {h.name for h in stored.held(path)} == {"half"}
+
+
+def test_external_data_outside_the_folder_are_not_copied(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    path = onnx_zoo.save(onnx_zoo.classifier(), tmp_path / "in" / "model.onnx", external=True)
+    (tmp_path / "in" / "model.onnx.bin").rename(tmp_path / "outer.data.bin")
+    path.write_bytes(path.read_bytes().replace(b"model.onnx.bin", b"../outer.data."[:14]))
+    with pytest.raises(UnreadableModel, match="in the model's folder"):
+        onnx_stored.copy(path, tmp_path / "out")
 
 
 def test_a_hardened_weight_is_a_weight_and_its_constants_are_none(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def report(**more: object) -> StressReport:
         cell(1e-8, 0.0093, "yes", [0.997], kind="certain", ran=0, at_least=0.991, bounds=(0.991, 1.0)),
         cell(1e-6, 0.93, "", [0.997, 0.628], survival=0.985, bounds=(0.935, 0.999)),
         cell(1e-2, 9303.0, "no", [0.0, 0.0], survival=0.0, bounds=(0.0, 0.419),
-             outcomes={"survived": 0, "degraded": 7, "unloadable": 2, "crashed": 0, "hung": 1}),
+             outcomes={"survived": 0, "degraded": 7, "unloadable": 2, "crashed": 0, "hung": 1}, failed=[0, 1]),
     ], tolerated=1e-8, open=1e-2, untouched=5.5e-8)  # fmt: skip
     scaled = subject("net.onnx q2.5 scale", Storage(dtype="q2.5", scheme="scale", granularity="channel", tensors=7,
                                                     values=29072, bits=232576),

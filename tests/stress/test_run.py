@@ -75,6 +75,7 @@ def test_every_trial_is_what_the_struck_file_answers(folder: Path, tmp_path: Pat
         assert cell.accuracies == pytest.approx(found)
         survived = [f >= clean - 0.05 - 1e-9 for f in found]
         assert cell.outcomes["survived"] == sum(survived)
+        assert cell.failed == [i for i, fine in enumerate(survived) if not fine]
         assert cell.worst == pytest.approx(min(found)) and cell.median == pytest.approx(float(np.median(found)))
     assert subject.cells[0].ran < subject.cells[0].trials, "a trial without a flip need not run"
     assert subject.cells[-1].outcomes["degraded"] == 12
@@ -146,7 +147,7 @@ def test_protection_pays_and_is_told_from_quantisation(folder: Path) -> None:
 def test_any_byte_of_the_file(folder: Path) -> None:
     report = stress([folder / "net.onnx"], options(folder, scope="file", ber="3e-4,3e-3"))
     subject = report.subjects[0]
-    assert subject.storage.bits == 4 * (folder / "net.onnx").stat().st_size
+    assert subject.storage.bits == 8 * (folder / "net.onnx").stat().st_size
     for cell in subject.cells:
         assert sum(cell.outcomes.values()) == 12
     assert sum(c.outcomes["unloadable"] for c in subject.cells) > 0

@@ -12,7 +12,7 @@ import mmap
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,7 @@ _NAMES = {"float32": "<f4", "float64": "<f8", "float16": "<f2", "int8": "<i1", "
           "uint16": "<u2", "int32": "<i4", "uint32": "<u4", "int64": "<i8", "uint64": "<u8", "bool": "?",
           "complex64": "<c8", "complex128": "<c16", "int4": "<u1", "uint4": "<u1", "float4_e2m1fn": "<u1"}
 _MATRIX = 2
+Needed = Literal["all", "weights", "none"]
 _HALF_BYTES = {"int4", "uint4", "float4_e2m1fn"}
 
 
@@ -49,7 +50,7 @@ def held(path: Path, format: str) -> list[Held]:
     """
     found, uses = _walked(path)
     for place in found:
-        if place.varints and len(place.dims) >= _MATRIX and uses.of(place.name, len(place.dims)) is not None:
+        if place.varints and _is_weight(place, uses):
             raise UnreadableModel(
                 f"{path}: tensor {place.name!r} ({place.type}{list(place.dims)}) is stored as numbers of varying width "
                 "(int32_data or int64_data), which cannot be overwritten in place; save the model with raw_data: "
@@ -57,13 +58,28 @@ def held(path: Path, format: str) -> list[Held]:
     return [_held(path, place, uses) for place in found if place.pieces or place.external]
 
 
-def addressable(path: Path, out: Path) -> bool:
-    """Write to `out` a model whose varints are raw bytes; False, and nothing written, where there are none.
+def copy(path: Path, folder: Path, needed: Needed = "all") -> Path:
+    """A copy of a model, with the files that hold its weights apart, in which the tensors needed can be overwritten.
 
-    What its nodes and external data are stays as it is; external data must lie in the folder of `out`, too.
+    The same bytes, unless one of these is stored as varints: all such tensors are then stored as raw bytes.
     """
-    if not any(place.varints for place in _walked(path)[0]):
-        return False
+    found, uses = _walked(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    out = folder / path.name
+    if any(p.varints and (needed == "all" or (needed == "weights" and _is_weight(p, uses))) for p in found):
+        _rewrite(path, out)
+    else:
+        shutil.copyfile(path, out)
+    for name in sorted({p.entries.get("location", "") for p in found if p.external}):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise UnreadableModel(f"{path}: expected external data in the model's folder, found {name!r}")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path.parent / name, folder / name)
+    return out
+
+
+def _rewrite(path: Path, out: Path) -> None:
+    """Write a model whose varints are raw bytes; its nodes and external data stay as they are."""
     import onnx
     from onnx import numpy_helper
 
@@ -76,19 +92,11 @@ def addressable(path: Path, out: Path) -> bool:
             made.data_type = tensor.data_type
             tensor.CopyFrom(made)
     out.write_bytes(model.SerializeToString())
-    return True
 
 
-def copy(path: Path, folder: Path) -> Path:
-    """A copy of a model, with the files that hold its weights apart, in which every tensor can be overwritten."""
-    folder.mkdir(parents=True, exist_ok=True)
-    out = folder / path.name
-    if not addressable(path, out):
-        shutil.copyfile(path, out)
-    for name in sorted({p.entries.get("location", "") for p in _walked(path)[0] if p.external}):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path.parent / name, folder / name)
-    return out
+def _is_weight(place: Place, uses: stored_roles.Uses) -> bool:
+    known = uses.of(place.name, len(place.dims)) is not None and place.type not in ("int64", "bool")
+    return known and len(place.dims) >= _MATRIX
 
 
 def _walked(path: Path) -> tuple[list[Place], stored_roles.Uses]:
@@ -218,8 +226,7 @@ def _held(path: Path, place: Place, uses: stored_roles.Uses) -> Held:
     if sum(n for _, n in pieces) != need:
         raise UnreadableModel(f"{path}: tensor {place.name!r} is {place.type}{list(place.dims)}, {need:,} bytes, but "
                               f"holds {sum(n for _, n in pieces):,}; the file is damaged, copy or download it again")
-    use = uses.of(place.name, len(place.dims)) if dtype.name not in ("int64", "bool") else None
-    weight = use is not None and len(place.dims) >= _MATRIX
+    use, weight = uses.of(place.name, len(place.dims)), _is_weight(place, uses)
     axis = use.axis if use is not None and weight and len(shape) > 1 else None
     return Held(place.name, "weight" if weight else "constant", dtype, shape, file, pieces, axis)
 
