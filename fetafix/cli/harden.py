@@ -9,7 +9,7 @@ import click
 
 from fetafix.cli import options
 
-_WISH = ("scheme", "dtype", "granularity", "constants", "design_ber")
+_WISH = ("scheme", "dtype", "granularity", "constants", "scope", "design_ber")
 
 
 @click.command()
@@ -22,6 +22,8 @@ _WISH = ("scheme", "dtype", "granularity", "constants", "design_ber")
               help="One constant a tensor, as in the paper, or one a channel (default).")
 @click.option("--constants", type=click.Choice(["max", "pow2", "mse"]),
               help="Fixed point: fill the range (default), by a power of two, or clip for the design bit-error rate.")
+@click.option("--scope", type=click.Choice(["weights", "all"]),
+              help="all (default) stores biases and other small constants three times as well; ONNX and PyTorch.")
 @click.option("--design-ber", type=float, metavar="RATE", help="Bit-error rate to design for (default 1e-4).")
 @click.option("--labels", type=click.Path(), metavar="FILE", help="Labels of --data, for what auto measures.")
 @click.option("--verify", is_flag=True, help="MODEL HARDENED: prove that the second reads as the first.")

@@ -97,20 +97,20 @@ class _Work:
         self.left += done.left
         self.notes += done.notes
         if voted := getattr(done, "voted", []):
-            self.notes.append(f"{len(voted)} scales and zero points of codes are stored three times and voted on")
+            self.notes.append(f"{len(voted)} constants (biases, scales of codes) are stored three times and voted on")
         return files_of(self.out, self.format)
 
     def _by_format(self) -> Any:
-        mark = self.wish.mark()
+        mark, every = self.wish.mark(), self.wish.scope == "all"
         if self.format == "onnx":
             from fetafix.formats.onnx.protect import OLDEST, RAISED, protect
 
             oldest = RAISED if self.wish.dtype != KEEP and encoding(self.wish.dtype) == BF16 else OLDEST
-            return self._checked(lambda out: protect(self.path, out, self.plan, mark, oldest))
+            return self._checked(lambda out: protect(self.path, out, self.plan, mark, oldest, every))
         if self.format in TORCH:
             from fetafix.formats.torch import protect as torch_protect
 
-            done = self._checked(lambda out: torch_protect.protect(self.path, out, self.plan, mark))
+            done = self._checked(lambda out: torch_protect.protect(self.path, out, self.plan, mark, every))
             self.notes.append("a loader stands in --explain; it needs torch and numpy alone")
             return done
         if self.format == "tflite":
@@ -123,7 +123,7 @@ class _Work:
         """Write; nothing is left where no weight was protected."""
         with staging(self.out) as folder:
             done = write(folder / self.out.name)
-            if not done.changed and not getattr(done, "voted", []):
+            if not done.changed and not (getattr(done, "voted", []) and self.wish.scheme == "guard"):
                 reasons = "; ".join(dict.fromkeys(why for _, why in done.left)) or "it has no weights"
                 raise UsageError(f"{self.path}: {_NOTHING}: {reasons}. --scheme rs protects any file")
             move(folder, self.out, self.originals)

@@ -19,6 +19,7 @@ from fetafix.storage.stored_form import dtype_encoding
 Array = npt.NDArray[Any]
 Scheme = Literal["scale", "ceiling", "guard", "secded", "rs", "auto"]
 Granularity = Literal["tensor", "channel"]
+Scope = Literal["weights", "all"]
 SCHEMES: tuple[Scheme, ...] = get_args(Scheme)
 KEEP = "keep"
 
@@ -32,15 +33,17 @@ class Wish:
     """How to harden. Raises UsageError for combinations that make no sense.
 
     scheme: see `fetafix.storage.schemes`; "rs" writes a Reed-Solomon file beside the model, "auto" chooses. dtype:
-    "keep", or the name of a number format. granularity: of constants and bounds. constants: their rule. design_ber: the
-    bit-error rate that "auto", "mse" and the strength of "rs" are made for. data, labels, seed: for measuring what
-    "auto" has ranked first.
+    "keep", or the name of a number format. granularity: of constants and bounds. constants: their rule. scope: "all"
+    stores biases and the like three times as well, where the format has a place for that. design_ber: the bit-error
+    rate that "auto", "mse" and the strength of "rs" are made for. data, labels, seed: for measuring what "auto" has
+    ranked first.
     """
 
     scheme: Scheme = "auto"
     dtype: str = KEEP
     granularity: Granularity = "channel"
     constants: Rule = "max"
+    scope: Scope = "all"
     design_ber: float = 1e-4
     data: Any = None
     labels: Any = None
@@ -54,6 +57,8 @@ class Wish:
             raise UsageError(f"unknown scheme {self.scheme!r}; expected one of {', '.join(SCHEMES)}")
         if self.granularity not in get_args(Granularity):
             raise UsageError(f"the granularity is tensor or channel, found {self.granularity!r}")
+        if self.scope not in get_args(Scope):
+            raise UsageError(f"the scope is weights or all, found {self.scope!r}")
         if self.constants not in get_args(Rule):
             raise UsageError(f"constants are chosen by {', '.join(get_args(Rule))}, found {self.constants!r}")
         if not 0.0 < self.design_ber < 1.0:

@@ -64,9 +64,9 @@ def _graph(path: Path) -> Explained:
     state, reason = _state_of(len(found), noted, path)
     schemes = list(Counter(kind(r) for r in found).items())
     if constants:
-        schemes.append(("scale or zero point of codes in three copies", len(constants)))
+        schemes.append(("constants of the model (biases, scales) in three copies", len(constants)))
         if not found and not _wanted(noted):
-            state, reason = "protected", f"{len(constants)} scales and zero points of codes are read by majority"
+            state, reason = "protected", f"{len(constants)} constants of the model are read by majority"
     notes = [f"marked as {noted}"] if noted else []
     threats = [words.AT_REST, words.FOLDED, words.SAVED, words.GRAPH, words.BETTER] if schemes else []
     return Explained(path=str(path), format="onnx", state=state, reason=reason, threats=threats, notes=notes,

@@ -6,6 +6,8 @@
     secded          a code within each 32-bit word: corrects one flip, detects two
     reed_solomon    a code beside the file: restores it bit by bit
     schemes         protections: weights → what is stored → weights
+    stored_form     the form that any runtime reads: factor, bound, three copies of each
+    sidecar, index  files beside a file: Reed-Solomon check bytes; where words with a code lie
     prediction      the error that flips make, by number format, scheme and bit, in closed form
     survival        how many trials decide a question, and when to stop
 

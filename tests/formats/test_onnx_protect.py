@@ -255,6 +255,39 @@ def test_weight_normalisation_is_no_protection(tmp_path: Path) -> None:
     assert not readings(path)
 
 
+@pytest.mark.parametrize("external", [False, True])
+def test_biases_and_statistics_are_voted_on_where_wanted(tmp_path: Path, external: bool) -> None:
+    """Then no flip of any single bit in any constant is felt, and the graph is folded and fused as it was."""
+    tensors = {"w": RNG.normal(size=(4, 3, 3, 3)), "b": RNG.normal(size=4), "scale": RNG.uniform(1, 2, 4),
+               "mean": RNG.normal(size=4), "var": RNG.uniform(1, 2, 4), "shift": RNG.normal(size=4), "half": [0.5]}
+    nodes = [node("Conv", ["x", "w", "b"], ["c"]), node("Relu", ["n"], ["r"]), node("Mul", ["r", "half"], ["y"])]
+    nodes.insert(1, node("BatchNormalization", ["c", "scale", "shift", "mean", "var"], ["n"]))
+    path, out, back = (tmp_path / f"{n}.onnx" for n in "abc")
+    held = {k: np.asarray(v, np.float32) for k, v in tensors.items()}
+    save(path, nodes, {"x": [1, 3, 4, 4]}, {"y": [1, 4, 2, 2]}, held)
+    if external:
+        onnx_zoo.save(onnx.load(str(path)), path, external=True)
+    report = protect(path, out, by(Plan(FP32, "guard", 0)), {}, constants=True)
+    assert report.changed == ["w"] and sorted(report.voted) == ["b", "half", "mean", "scale", "shift", "var"]
+    feeds_ = {"x": RNG.normal(size=(1, 3, 4, 4)).astype(np.float32)}
+    expected = run(path, feeds_)[0].tobytes()
+    assert run(out, feeds_)[0].tobytes() == expected and operators(out, tmp_path) == operators(path, tmp_path)
+    model = onnx.load(str(out))
+    assert {t.name for t in model.graph.initializer if not t.name.startswith("fetafix/")} == {"w/stored"}
+    for tensor in [t for t in model.graph.initializer if t.name.startswith("fetafix/") and t.raw_data]:
+        clean = tensor.raw_data
+        for bit in range(0, len(clean) * 8, 61 if external else 13):
+            struck = bytearray(clean)
+            struck[bit // 8] ^= 1 << bit % 8
+            tensor.raw_data = bytes(struck)
+            assert run(model.SerializeToString(), feeds_)[0].tobytes() == expected, (tensor.name, bit)
+        tensor.raw_data = clean
+    assert unprotect(out, back) == 7
+    originals, plain = ({t.name: numpy_helper.to_array(t) for t in onnx.load(str(p)).graph.initializer}
+                        for p in (path, back))
+    assert originals.keys() == plain.keys() and all(np.array_equal(plain[k], v) for k, v in originals.items())
+
+
 def test_refusals(tmp_path: Path) -> None:
     path, out = several(tmp_path / "a.onnx"), tmp_path / "b.onnx"
     done(path, out, Plan(FP32, "guard"))

@@ -14,7 +14,7 @@ import torch
 
 from fetafix.errors import OutputError, UsageError
 from fetafix.formats.torch import safetensors
-from fetafix.formats.torch.protect import LOADER, marked, protect, recognise, restore, tensors_of
+from fetafix.formats.torch.protect import LOADER, constants_of, marked, protect, recognise, restore, tensors_of
 from fetafix.storage.encodings import BF16, FP16, FP32, INT8, Q2_5, Fixed
 from fetafix.storage.schemes import Plan
 
@@ -89,6 +89,23 @@ def test_no_single_flip_of_a_constant_changes_anything(tmp_path: Path) -> None:
             assert all(torch.equal(v, clean[k]) for k, v in loaded(tmp_path / "s.pt").items()), (name, i)
             for bit in (0, 22, 23, 30, 31):
                 codes[i] ^= torch.tensor(-(2**31) if bit == 31 else 1 << bit, dtype=torch.int32)
+
+
+@pytest.mark.parametrize("kind", ["pt", "safetensors"])
+def test_biases_and_statistics_are_voted_on_where_wanted(tmp_path: Path, kind: str) -> None:
+    path, out, back = written(tmp_path, kind), tmp_path / "b", tmp_path / "c"
+    done = protect(path, out, lambda held, values: PLANS[0], {}, constants=True)
+    assert sorted(done.voted) == ["0.bias", "1.bias", "1.running_mean", "1.running_var", "1.weight", "2.bias"]
+    assert constants_of(out) == done.voted and list(loaded(out)) == list(state())
+    raw = torch.load(out, weights_only=True) if kind == "pt" else dict(safetensors.load(out))
+    for name in done.voted:
+        for copy in (raw[name], *raw[f"{name}.fetafix_copies"]):
+            kept = copy.clone()
+            copy.fill_(torch.nan)
+            torch.save(raw, tmp_path / "s.pt")
+            assert all(torch.equal(v, state()[k]) for k, v in loaded(tmp_path / "s.pt").items()), name
+            copy.copy_(kept)
+    assert restore(out, back) == 8 and not constants_of(back)
 
 
 def test_flips_out_of_range_become_zero(tmp_path: Path) -> None:

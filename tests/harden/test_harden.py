@@ -69,7 +69,7 @@ def test_onnx_in_place(model: Path, tmp_path: Path, scheme: Scheme, granularity:
     assert proof.passed and {t.status for t in proof.tensors} == {"exact"} and proof.samples == 8
     assert proof.outputs is not None and set(proof.outputs.values()) == {0.0}
     told = explain(out)
-    assert told.state == "protected" and [n for _, n in told.schemes] == [len(report.weights)]
+    assert told.state == "protected" and [n for _, n in told.schemes] == [len(report.weights), 2]
     assert scheme in told.schemes[0][0] and granularity in told.schemes[0][0]
     assert any("at rest" in t for t in told.threats) and any("in RAM" in t for t in told.threats)
 

@@ -34,7 +34,12 @@ from fetafix.storage.stored_form import Form, formed
 OLDEST, RAISED = 11, 13  # Equal takes floats from opset 11 on, Cast bfloat16 from 13 on
 _COMPARES = 16  # before, onnxruntime does not fold LessOrEqual; Less of the next number is the same
 _VOTED = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
-_FULL = 127
+_FULL, _LARGE = 127, 1 << 16
+_CONSTANTS = {  # operator → slots of constants that it adds, subtracts or normalises by
+    "Conv": (2,), "ConvTranspose": (2,), "Gemm": (2,), "LSTM": (3,), "GRU": (3,), "RNN": (3,), "Add": (0, 1),
+    "Sub": (0, 1), "Mul": (0, 1), "Div": (0, 1), "BatchNormalization": (1, 2, 3, 4), "InstanceNormalization": (1, 2),
+    "LayerNormalization": (1, 2), "GroupNormalization": (1, 2), "PRelu": (1,),
+}  # fmt: skip
 Choose = Callable[[Held, Array], "Plan | str"]
 
 
@@ -42,7 +47,7 @@ Choose = Callable[[Held, Array], "Plan | str"]
 class Protected:
     """What was done. changed: weights that are stored anew; left: (tensor, why not). notes: what else to know.
 
-    voted: scales and zero points of codes that have three copies now.
+    voted: constants of the model itself that have three copies now.
     """
 
     changed: list[str] = field(default_factory=list)
@@ -51,11 +56,14 @@ class Protected:
     notes: list[str] = field(default_factory=list)
 
 
-def protect(path: Path, out: Path, choose: Choose, mark: Mapping[str, Any], oldest: int = OLDEST) -> Protected:
+def protect(
+    path: Path, out: Path, choose: Choose, mark: Mapping[str, Any], oldest: int = OLDEST, constants: bool = False
+) -> Protected:
     """Write the model at `path` to `out`, each weight as `choose` plans it (or left, for the reason that it gives).
 
     choose gets a weight's place and its values, float32. mark: for the metadata, an aid for people. oldest: the opset
-    that the plans need at least, 13 for bfloat16. Nothing is written where no weight was changed. Raises UsageError
+    that the plans need at least, 13 for bfloat16. constants: whether biases, statistics and the like are voted on, too.
+    Nothing is written where no weight was changed. Raises UsageError
     where the model is protected already or too old to be raised, EditError where the result does not load, OutputError
     where `out` cannot be written.
     """
@@ -67,7 +75,7 @@ def protect(path: Path, out: Path, choose: Choose, mark: Mapping[str, Any], olde
         scratch = place.folder / "codes"
         with scratch.open("wb") as codes:
             work = _Work(_raised(path, model, oldest), path, codes)
-            work.run(choose)
+            work.run(choose, constants)
         note = json.dumps({**mark, "tensors": len(work.done.changed)})
         work.model.metadata_props.add(key=METADATA, value=note)
         if work.done.changed or work.done.voted:
@@ -105,7 +113,7 @@ class _Work:
         if self._opset != opset_of(onnx.load(str(path), load_external_data=False)):
             self.done.notes.append(f"raised to opset {self._opset} by onnx.version_converter")
 
-    def run(self, choose: Choose) -> None:
+    def run(self, choose: Choose, constants: bool) -> None:
         graph = self.model.graph
         self._lift_constants(graph)
         tensors = {t.name: t for t in graph.initializer}
@@ -114,7 +122,22 @@ class _Work:
                 self.done.left.append((held.name, "it lies within a body or function of the graph"))
             elif held.role == "weight":
                 self._weight(held, tensors[held.name], choose)
+        if constants:
+            self._vote_on_constants(graph)
         self._close(graph)
+
+    def _vote_on_constants(self, graph: onnx.GraphProto) -> None:
+        """Biases, statistics of normalisations and the like: what has one axis, in float32."""
+        read = {n.input[i] for n in graph.node for i in _CONSTANTS.get(n.op_type, ()) if i < len(n.input)}
+        outputs = {o.name for o in graph.output}
+        for tensor in list(graph.initializer):
+            plain = tensor.data_type == onnx.TensorProto.FLOAT and len(tensor.dims) == 1 and 0 < tensor.dims[0] < _LARGE
+            if plain and tensor.name in read - outputs - self._votes.kept:
+                values = numpy_helper.to_array(tensor, str(self._path.parent))
+                if np.isfinite(values).all():  # NaN equals nothing, not even itself
+                    self._votes.add(tensor.name, values, 1, 0)
+                    graph.initializer.remove(tensor)
+                    self.done.voted.append(tensor.name)
 
     def _lift_constants(self, graph: onnx.GraphProto) -> None:
         """Weights in Constant nodes become initializers; no initializer stays a graph input, which never folds."""
@@ -230,7 +253,7 @@ class _Work:
         self._codes.flush()
         for tensor in [t for t in graph.initializer if t.name in self._votes.kept]:
             graph.initializer.remove(tensor)
-        self.done.voted = sorted(self._votes.kept)
+        self.done.voted = sorted({*self.done.voted, *self._votes.kept})
         taken = {o for n in graph.node for o in n.output} | {t.name for t in graph.initializer}
         made = [o for n in (*nodes, *self._nodes) for o in n.output]
         if clash := next((n for n in made if n in taken), ""):

@@ -63,12 +63,15 @@ def recognise(model: onnx.ModelProto, folder: Path) -> list[Reading]:
 
 
 def voted(model: onnx.ModelProto, folder: Path) -> dict[str, Array]:
-    """Scales and zero points of codes that are read by majority: name → value."""
+    """The model's own constants (biases, scales of codes) that are read by majority: name → value."""
     graph, found = _Constants(model.graph, folder), {}
+    helps = {n.input[1] for n in model.graph.node if n.op_type in _COMPARE}
+    helps |= {n.input[1] for n in model.graph.node if n.op_type == "Mul" and n.input[1].endswith("/factor")}
+    read = {i for n in model.graph.node for i in n.input if n.op_type not in ("Split", "Where")} - helps
     for node in model.graph.node:
-        for name in node.input[1:3] if node.op_type == "DequantizeLinear" else ():
-            known = graph.value(name) if graph.made(name) else None
-            if known is not None and known[1]:
+        for name in node.output if node.op_type in ("Where", "Split", "Cast") else ():
+            known = graph.value(name) if name in read else None
+            if known is not None and known[1] and not name.startswith("fetafix/"):
                 found[name] = known[0]
     return found
 
@@ -141,10 +144,6 @@ class _Constants:
             return name
         chain.append(node.input[0])
         return str(node.input[0])
-
-    def made(self, name: str) -> bool:
-        """Whether a node makes a tensor."""
-        return name in self._makers
 
     def value(self, name: str) -> tuple[Array, bool] | None:
         """A constant and whether it is voted on; None for what is none, or too large for one."""

@@ -1,7 +1,8 @@
 """Weights of a state dict (torch.save or safetensors) in a form in which faults in storage do less harm.
 
 Under a weight's own name lies what is stored; beside it `NAME.fetafix_factor` and `NAME.fetafix_bound`, three copies
-each, (3, …) in a shape that broadcasts over the weight. A loader of a few lines, `LOADER`, makes the state dict of it.
+each, (3, …) in a shape that broadcasts over the weight. Beside a bias and the like lie two more copies,
+`NAME.fetafix_copies`. A loader of a few lines, `LOADER`, makes the state dict of it.
 `load_state_dict` casts float32 to whatever the module computes in, which is exact for what was stored in less.
 """
 
@@ -26,7 +27,8 @@ from fetafix.storage.holding import Held
 from fetafix.storage.schemes import Plan
 from fetafix.storage.stored_form import BFLOAT16, Form, formed, read, spread32, vote
 
-FACTOR, BOUND, MARK = ".fetafix_factor", ".fetafix_bound", "fetafix.harden"
+FACTOR, BOUND, COPIES, MARK = ".fetafix_factor", ".fetafix_bound", ".fetafix_copies", "fetafix.harden"
+_OWN = (FACTOR, BOUND, COPIES)
 Choose = Callable[[Held, Array], "Plan | str"]
 LOADER = '''"""Load weights that fetafix has hardened: model.load_state_dict(load("FILE")). Needs torch and numpy."""
 import json
@@ -44,6 +46,8 @@ def load(path):
         if ".fetafix_" in name or not isinstance(value, torch.Tensor):
             continue
         factor, bound = raw.get(name + ".fetafix_factor"), raw.get(name + ".fetafix_bound")
+        if name + ".fetafix_copies" in raw:
+            value = vote((value, *raw[name + ".fetafix_copies"]))
         if factor is not None or bound is not None:
             value = value.float()
         if factor is not None:
@@ -78,9 +82,13 @@ def safetensors(path):
 
 @dataclass(slots=True)
 class Protected:
-    """What was done. changed: weights that are stored anew; left: (tensor, why not). notes: what else to know."""
+    """What was done. changed: weights that are stored anew; left: (tensor, why not). notes: what else to know.
+
+    voted: constants that have three copies now.
+    """
 
     changed: list[str] = field(default_factory=list)
+    voted: list[str] = field(default_factory=list)
     left: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -104,19 +112,27 @@ class Reading:
         return read(self.codes, self.form)
 
 
-def protect(path: Path, out: Path, choose: Choose, mark: Mapping[str, Any]) -> Protected:
+def protect(
+    path: Path, out: Path, choose: Choose, mark: Mapping[str, Any], constants: bool = False
+) -> Protected:
     """Write the state dict at `path` to `out`, each weight as `choose` plans it, or left for the reason that it gives.
 
-    Raises UsageError where it is protected already, UnreadableModel where it is none, OutputError where `out` cannot be
+    constants: whether biases, statistics and the like are stored three times, too. Raises UsageError where the file is
+    protected already, UnreadableModel where it is none, OutputError where `out` cannot be
     written.
     """
     container, wrapper, tensors = _opened(path)
-    if marked(path) or any(k.endswith((FACTOR, BOUND)) for k in tensors):
+    if marked(path) or any(k.endswith(_OWN) for k in tensors):
         raise UsageError(f"{path}: its weights are protected already; fetafix harden --restore {path} -o OUT takes the "
                          "protection off")
     done, state = Protected(), dict(tensors)
     for name, tensor in tensors.items():
-        if tensor.ndim < 2 or not tensor.is_floating_point():
+        if not tensor.is_floating_point():
+            continue
+        if tensor.ndim < 2:
+            if constants and bool(tensor.isfinite().all()):  # NaN equals nothing, not even itself
+                state[name + COPIES] = tensor.detach()[None].expand(2, *tensor.shape).contiguous()
+                done.voted.append(name)
             continue
         values = _array(tensor)
         held = Held(name, "weight", values.dtype, tuple(values.shape), path, (), 0)
@@ -161,19 +177,29 @@ def marked(path: Path) -> bool:
 def tensors_of(path: Path) -> dict[str, Array]:
     """All tensors by name, as numpy arrays (ml_dtypes' for bfloat16), as they are read."""
     _, _, tensors = _opened(path)
-    read_ = {r.name: r.values() for r in recognise(path)}
-    plain = {k: v for k, v in tensors.items() if not k.endswith((FACTOR, BOUND))}
-    return {k: read_[k] if k in read_ else _array(v) for k, v in plain.items()}
+    found = {r.name: r.values() for r in recognise(path)} | _voted(tensors)
+    return {k: found[k] if k in found else _array(v) for k, v in tensors.items() if not k.endswith(_OWN)}
+
+
+def constants_of(path: Path) -> list[str]:
+    """The names of the constants that have three copies."""
+    return list(_voted(_opened(path)[2]))
+
+
+def _voted(tensors: Mapping[str, Any]) -> dict[str, Array]:
+    """Constants as a majority of their copies has them."""
+    pairs = ((k, v, tensors.get(k + COPIES)) for k, v in tensors.items())
+    return {k: vote(np.stack([_array(v), *_array(others)])) for k, v, others in pairs if others is not None}
 
 
 def restore(path: Path, out: Path) -> int:
     """Write the plain state dict, weights as they are read; how many were protected."""
     container, wrapper, tensors = _opened(path)
     readings = {r.name: r for r in recognise(path)}
-    state = {k: _tensor(readings[k].values()) if k in readings else v for k, v in tensors.items()
-             if not k.endswith((FACTOR, BOUND))}
+    values = {k: r.values() for k, r in readings.items()} | _voted(tensors)
+    state = {k: _tensor(values[k]) if k in values else v for k, v in tensors.items() if not k.endswith(_OWN)}
     _save(path, out, container, wrapper, state, None)
-    return len(readings)
+    return len(values)
 
 
 def _opened(path: Path) -> tuple[Any, str, dict[str, Any]]:
