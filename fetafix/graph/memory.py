@@ -47,16 +47,19 @@ def restored(value: Array, reference: Array, noise: float) -> Array:
 def bytes_off(value: Array, reference: Array, exact: bool, noise: float) -> int | None:
     """By how many bytes a tensor's data lie late (early: negative) of the reference's; None where they do not.
 
-    exact: the reference is just what was stored; else (it comes of a fold) whole elements are compared, up to `noise`.
-    What is merely rolled is no such case.
+    exact: the reference may be just what was stored, so that bytes are compared; where that tells nothing (exporters
+    fold alike, but for the last bit), and otherwise, whole elements are, up to `noise`. What is merely rolled is no
+    such case.
     """
     if value.size < 8 or value.size != reference.size or alike(value, reference, noise):
         return None
-    if not exact:
-        found = next(_offsets(value.ravel(), reference.ravel(), lambda a, b: close(a, b, noise)), None)
-        return None if found is None else found * value.itemsize
-    ours, theirs = (np.ascontiguousarray(t).reshape(-1).view(np.uint8) for t in (value, reference))
-    return next(_offsets(ours, theirs, np.array_equal), None)
+    if exact:
+        ours, theirs = (np.ascontiguousarray(t).reshape(-1).view(np.uint8) for t in (value, reference))
+        found = next(_offsets(ours, theirs, np.array_equal), None)
+        if found is not None:
+            return found
+    found = next(_offsets(value.ravel(), reference.ravel(), lambda a, b: close(a, b, noise)), None)
+    return None if found is None else found * value.itemsize
 
 
 def _offsets(ours: Array, theirs: Array, same: Callable[[Array, Array], bool]) -> Iterator[int]:
