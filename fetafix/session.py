@@ -10,14 +10,11 @@ The source's outputs are kept, so that judging another target does not run the s
 
 from __future__ import annotations
 
-import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
-
-import numpy as np
 
 from fetafix import probing
 from fetafix.annex import Annex, Carry, carry
@@ -37,15 +34,16 @@ from fetafix.judge.tasks.base import Assignment, View
 from fetafix.judge.tasks.choice import choose, wishes
 from fetafix.judge.tasks.registry import CLASSIFICATION
 from fetafix.judging import Judge, Judgement, Opponent
+from fetafix.kept import Kept
 from fetafix.options import Options, Side
 from fetafix.parallel import ModelProcess, threads_each
 from fetafix.report import Agreement, ModelInfo, Samples
+from fetafix.timed import Timed
 
 Which = Literal["search", "heldout", "all"]
 Outputs = dict[str, Array]
 _CHUNK = 16
 _CHUNK_BYTES = 1 << 26
-_KEEP_BYTES = 1 << 29
 
 
 class Session:
@@ -65,7 +63,7 @@ class Session:
         self.timings: dict[str, float] = {}
         self._infos = [ModelInfo(path=str(p), format="") for p in self.paths]
         self._stack = ExitStack()
-        self._kept: dict[int, _Kept] = {}
+        self._kept: dict[int, Kept] = {}
         self._outliers = Outliers()
         self._tasks: tuple[Assignment, ...] | None = None
         self.annexes: tuple[Annex, ...] = ()  # inputs found beside the data; judged with it from then on
@@ -342,23 +340,8 @@ class Session:
         self, process: ModelProcess, samples: SampleSet, positions: Sequence[int], chunk: int, keep: bool = True
     ) -> Generator[Outputs]:
         """Outputs of the samples at some positions, chunk by chunk: those kept, or those of a run that starts now."""
-        kept = self._kept.setdefault(id(process), _Kept()) if keep else _Kept()
-        if kept.has(positions):
-            return (kept.get(positions[i : i + chunk]) for i in range(0, len(positions), chunk))
-
-        chosen = samples if len(positions) == len(samples) else samples.take(positions)
-        running = process.run_chunks(probing.sources(chosen), self.options.batch, samples.stackable, chunk)
-
-        def each() -> Generator[Outputs]:
-            try:
-                for start, end, outputs in running:
-                    rows = probing.by_sample(outputs, samples)
-                    kept.add(positions[start:end], rows)
-                    yield rows
-            finally:
-                running.close()
-
-        return each()
+        kept = self._kept.setdefault(id(process), Kept()) if keep else Kept()
+        return kept.run(process, samples, positions, chunk, self.options.batch)
 
     def _chunk(self, count: int) -> int:
         """Samples a chunk: few where outputs are large, more where there are many samples."""
@@ -383,49 +366,12 @@ class Session:
         files = getattr(self.samplings.data, "files", None)
         return str(files.name(index)) if files is not None else f"sample {index}"
 
-    def timed(self, what: str) -> _Timed:
+    def timed(self, what: str) -> Timed:
         """Adds the seconds of a `with` block to `timings`."""
-        return _Timed(self.timings, what)
+        return Timed(self.timings, what)
 
 
 def _joined(failures: Sequence[ModelError]) -> ModelError:
     """The failure, or both in one: whoever has to put it right wants to know of both."""
     first = failures[0]
     return first if len(failures) == 1 else type(first)(". ".join(dict.fromkeys(map(str, failures))))
-
-
-class _Timed:
-    """Adds the seconds of a `with` block to an entry of a table."""
-
-    def __init__(self, table: dict[str, float], what: str) -> None:
-        self._table, self._what = table, what
-
-    def __enter__(self) -> None:
-        self._start = time.perf_counter()
-
-    def __exit__(self, *exception: object) -> None:
-        self._table[self._what] = self._table.get(self._what, 0.0) + time.perf_counter() - self._start
-
-
-class _Kept:
-    """Outputs by position, up to a bound of memory; beyond it nothing more is kept."""
-
-    def __init__(self) -> None:
-        self._rows: dict[int, Outputs] = {}
-        self._bytes = 0
-
-    def add(self, positions: Sequence[int], outputs: Outputs) -> None:
-        """Keep these outputs while there is room."""
-        self._bytes += sum(v.nbytes for v in outputs.values())
-        if self._bytes <= _KEEP_BYTES:
-            for i, position in enumerate(positions):
-                self._rows[position] = {n: v[i] for n, v in outputs.items()}
-
-    def has(self, positions: Sequence[int]) -> bool:
-        """Whether all of them are here."""
-        return bool(positions) and all(p in self._rows for p in positions)
-
-    def get(self, positions: Sequence[int]) -> Outputs:
-        """The outputs of these positions, stacked."""
-        rows = [self._rows[p] for p in positions]
-        return {n: np.stack([r[n] for r in rows]) for n in rows[0]}
