@@ -15,7 +15,7 @@ _LEGEND = ("“No fault”: of the stored encoding, which is what quantisation c
            "95%, 95% sure; in brackets: the rate at which hardly a bit flips.")
 _SHAPES = ("“→ 0”: weights that round to 0. “Half”: rates with a 50% chance that such a bit flips, or that a weight is "
            "wrecked (off by more than twice its tensor's largest). Then by rate P(no wreck), and the RMS error of the "
-           "weights by flips over their own RMS.")
+           "weights by flips over their own RMS: of single flips, so that what secded does not correct is left out.")
 
 
 def write(folder: Path, rows: Sequence[Row]) -> Path:
