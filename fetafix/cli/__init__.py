@@ -29,7 +29,7 @@ COMMANDS = {
     "inject": "Put a seeded fault into a copy of a model.",
     "stress": "Strike model files with bit flips and count what they survive.",
     "harden": "Store a model's weights so that bit flips do less harm; prove it.",
-    "bench": "Measure speed, conversions among all frameworks, or repairs.",
+    "bench": "Measure speed, conversions, repairs, or weights under bit flips.",
 }
 INTERRUPTED = 130
 UNEXPECTED = 3
