@@ -74,7 +74,7 @@ def _plain(target: Path, folder: Path) -> tuple[Path, list[str]]:
         return target, []
     done = restore(target, folder / target.name)
     notes = [f"{done.corrected} words or codewords were mended first"] if done.corrected else []
-    return Path(done.out), [*notes, *done.notes]
+    return Path(done.out), [*notes, *(done.notes if done.corrected or done.lost else [])]
 
 
 def _pairs(source: Path, target: Path, plain: Path) -> Iterator[Pair]:

@@ -26,7 +26,7 @@ from fetafix.storage.stored_form import container, dtype_encoding
 
 Array = npt.NDArray[Any]
 _MOST, _COPIES, _CONSTANT = 8192, 3, 4
-_FREE, _DECODER, _LOADER = "none: folded at load", "decoded before use", "restored before use"
+FREE, _DECODER, _LOADER = "none: folded at load", "decoded before use", "restored before use"
 NO_CONSTANTS = ("none", "secded")
 
 
@@ -106,7 +106,7 @@ def _row(parts: Sequence[Part], wish: Wish, scheme: str, granularity: Granularit
     return Ranked(
         scheme=scheme, dtype=wish.dtype, granularity="word" if scheme == "secded" else granularity,
         rms=math.sqrt(squares / values) if values else 0.0, wrecked=wrecked, size=1.0 + bytes_ / file_size,
-        cost=_DECODER if scheme == "secded" else _FREE if scheme != "none" else "none", stock=scheme != "secded")
+        cost=_DECODER if scheme == "secded" else FREE if scheme != "none" else "none", stock=scheme != "secded")
 
 
 def _plan(of: Part, wish: Wish, scheme: str, granularity: Granularity) -> Plan | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -152,6 +152,14 @@ def protect(
         done.changed.append(name)
     _save(path, out, container, wrapper, state, {**mark, "wrapper": wrapper})
     return done
+
+
+def weights(path: Path) -> Iterator[tuple[Held, Array]]:
+    """The float tensors of two dimensions or more, with their values."""
+    for name, tensor in _opened(path)[2].items():
+        if tensor.ndim >= 2 and tensor.is_floating_point():
+            values = _array(tensor)
+            yield Held(name, "weight", values.dtype, tuple(values.shape), path, (), 0), values
 
 
 def recognise(path: Path) -> list[Reading]:
