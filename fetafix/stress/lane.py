@@ -37,8 +37,9 @@ _PATIENCE_S, _PATIENCE_RATIO = 60.0, 20.0
 class Host:
     """A worker process that opens one file after the other; a new one where the last one died."""
 
-    def __init__(self, options: OpenOptions, memory_limit: int = 0) -> None:
-        self._options, self._memory = options, memory_limit
+    def __init__(self, first: Path, options: OpenOptions, memory_limit: int = 0) -> None:
+        """first: a file without a fault, which a new process opens before any other."""
+        self._first, self._options, self._memory = first, options, memory_limit
         self._process: ModelProcess | None = None
         self._hung = False
 
@@ -47,12 +48,21 @@ class Host:
         """The process's id; 0 where there is none."""
         return 0 if self._process is None else self._process.pid
 
+    def ready(self) -> ModelProcess:
+        """The process, started where there is none: however long its runtime takes, no struck file is to blame.
+
+        Raises ModelError where the file without a fault cannot be opened.
+        """
+        if self._process is None:
+            self._process = ModelProcess(self._first, self._options, memory_limit=self._memory)
+            self._process.info()
+        return self._process
+
     def open(self, path: Path) -> ModelInfo:
         """Open a file. Raises what is wrong with it."""
-        if self._process is None:
-            self._process = ModelProcess(path, self._options, memory_limit=self._memory)
-            return self._process.info()
-        return self._process.reopen(path)
+        fresh = self._process is None
+        process = self.ready()
+        return process.info() if fresh and path == self._first else process.reopen(path)
 
     def run(self, exam: Exam, batch: int | None) -> dict[str, Array]:
         """All outputs over all samples."""
@@ -154,6 +164,7 @@ class Lane:
                      correct=correct, seen=seen, seconds=round(time.monotonic() - start, 4))
 
     def _asked(self, paper: Paper, whole: bool) -> tuple[Outcome, int, int]:
+        self._host.ready()
         with self._host.patience(paper.patience):
             try:
                 self._host.open(self._medium.path)

@@ -227,7 +227,7 @@ class _Hosts:
         """A host for a model of this file's format."""
         idle = self._idle.setdefault(formats.recognise(path), [])
         if not idle:
-            self._all.append(Host(self._options, self._memory))
+            self._all.append(Host(path, self._options, self._memory))
             idle.append(self._all[-1])
         host = idle.pop()
         try:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +41,8 @@ def paper(tmp_path: Path, wanted: Target) -> Paper:
 
 
 @pytest.fixture
-def host() -> Host:
-    made = Host(OpenOptions(threads=1))
+def host(wanted: Target, tmp_path: Path) -> Iterator[Host]:
+    made = Host(Path(shutil.copyfile(wanted.path, tmp_path / "whole.onnx")), OpenOptions(threads=1))
     yield made
     made.close()
 
@@ -113,6 +115,8 @@ def test_a_process_that_stalls_is_hung_and_is_replaced(
         assert lane.trial(paper, 1e-12, 0, whole=True).outcome == "survived"
 
 
-def test_files_without_a_process_say_so(host: Host) -> None:
+def test_a_process_starts_with_the_file_without_a_fault(wanted: Target, host: Host, tmp_path: Path) -> None:
+    wanted.path.write_bytes(b"struck")
+    assert host.ready().info().path == str(tmp_path / "whole.onnx") and host.pid
     with pytest.raises(FetafixError):
-        host.open(Path("/nowhere/net.onnx"))
+        host.open(wanted.path)
