@@ -91,6 +91,10 @@ def _run(
             report = work(session)
     except ModelError as error:
         report = undecided(session, error, command)
+        if command == "repair":
+            from fetafix.restore import hint
+
+            report = msgspec.structs.replace(report, notes=[*report.notes, *hint(Path(target))])
     session.timings["total"] = time.perf_counter() - start
     return report
 

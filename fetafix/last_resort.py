@@ -35,9 +35,10 @@ def tried(session: Session, report: Report, wanted: RepairOptions, journal: Jour
     target = Path(session.paths[1])
     if report.verdict in (Verdict.REPAIRED, Verdict.EQUIVALENT) or wanted.plan or not target.is_file():
         return report
-    before = {which: session.judge(which) for which in ("search", "heldout")}
+    before: dict[str, Judgement] = {}
     with tempfile.TemporaryDirectory(prefix="fetafix-") as folder:
         for restored in restorations(target, Path(folder)):
+            before = before or {"search": session.judge("search"), "heldout": session.judge("heldout")}
             proof = _proof(session, restored, before, report)
             journal.write("restoration", how=restored.how, tensors=restored.tensors, kept=proof is not None)
             if proof is not None:

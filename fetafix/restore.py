@@ -45,6 +45,15 @@ def restorations(target: Path, folder: Path) -> Iterator[Restored]:
             yield made
 
 
+def hint(target: Path) -> list[str]:
+    """What to do about a target that does not even open: a note for the report, or none."""
+    beside = target.with_name(target.name + sidecar.SUFFIX)
+    if not beside.is_file():
+        return []
+    return [f"beside the target lies {beside.name}, which restores it bit by bit where no more bits flipped than it "
+            f"mends: fetafix harden --restore {target} -o FILE, then repair FILE"]
+
+
 def by_sidecar(target: Path, folder: Path) -> Restored | None:
     """What the Reed-Solomon code beside the file makes of it; None where there is none, or nothing is struck."""
     beside = target.with_name(target.name + sidecar.SUFFIX)

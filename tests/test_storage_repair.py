@@ -198,3 +198,15 @@ def test_what_is_more_than_a_sidecar_mends_is_said(place: Path, tmp_path: Path) 
     found = {r.how: r for r in restorations(tmp_path / "t.onnx", tmp_path)}
     assert found["sidecar"].lossy and "restored in part" in found["sidecar"].words
     assert found["guard"].lossy and sum(changes(found["sidecar"].path, place / "net.onnx")) > 0
+
+
+def test_a_target_that_does_not_open_names_its_sidecar(place: Path, tmp_path: Path) -> None:
+    data = bytearray((place / "net.onnx").read_bytes())
+    data[:4] = b"\xff\xff\xff\xff"
+    (tmp_path / "t.onnx").write_bytes(data)
+    with (tmp_path / f"t.onnx{sidecar.SUFFIX}").open("wb") as out:
+        sidecar.write(place / "net.onnx", out)
+    report = repair(place / "net.onnx", tmp_path / "t.onnx", Options(data=place / "x.npy", samples=20))
+    assert report.verdict is Verdict.UNDECIDED and "harden --restore" in report.notes[0]
+    done = invoke(tmp_path, "harden", "--restore", "t.onnx", "-o", "whole.onnx")
+    assert done.code == 0 and (tmp_path / "whole.onnx").read_bytes() == (place / "net.onnx").read_bytes()
