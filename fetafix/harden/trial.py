@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from fetafix.errors import FetafixError
+from fetafix.errors import ConfigError, FetafixError, InputDataError
 from fetafix.harden.asked import Wish
 from fetafix.harden.report import Ranked
 from fetafix.stress.options import StressOptions
@@ -36,6 +36,8 @@ def measured(
             report = stress(files, StressOptions(
                 ber=f"{wish.design_ber:g}", data=wish.data, labels=wish.labels, samples=_SAMPLES, seed=wish.seed,
                 preprocess=wish.preprocess, trials=_TRIALS, progress=wish.progress))
+        except (ConfigError, InputDataError):  # the caller's to put right
+            raise
         except FetafixError as error:
             return rows, candidates[0], f"not measured: {error}"
     cells = [s.cells[0] for s in report.subjects]
