@@ -215,6 +215,22 @@ def test_what_cannot_be_addressed_says_what_to_do(tmp_path: Path) -> None:
         stored.held(path)
 
 
+def test_compressed_weights_of_keras_are_refused(tfzoo: Callable[[str], Path], tmp_path: Path) -> None:
+    import h5py
+
+    with h5py.File(tfzoo("convert") / "net.h5") as old, h5py.File(tmp_path / "c.h5", "w") as new:
+        new.attrs.update(old.attrs)
+        new.create_dataset("model_weights/dense/kernel", data=np.ones((64, 64), np.float32), compression="gzip")
+    with pytest.raises(UnreadableModel, match=r"dense/kernel.*compressed.*save the model again"):
+        stored.held(tmp_path / "c.h5")
+    with (zipfile.ZipFile(tfzoo("convert") / "net.keras") as whole,
+          zipfile.ZipFile(tmp_path / "c.keras", "w", zipfile.ZIP_DEFLATED) as packed):
+        for name in whole.namelist():
+            packed.writestr(name, whole.read(name))
+    with pytest.raises(UnreadableModel, match="compressed in the archive"):
+        stored.held(tmp_path / "c.keras")
+
+
 def test_a_pickle_is_never_run(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> tuple[object, tuple[str]]:
