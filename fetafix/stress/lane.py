@@ -1,122 +1,29 @@
 """One trial after the other: strike a copy of the file, open it in a worker process that stays, ask, heal.
 
-A worker that dies or hangs is a result about the file that it opened; the next trial gets a new one.
+A worker that dies or hangs is a result about the file that it opened (`hosts`); the next trial gets a new one.
 """
 
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-import signal
-import threading
 import time
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 import numpy as np
 
-from fetafix.errors import FetafixError, InputDataError, ModelError
-from fetafix.formats.base import OpenOptions
+from fetafix.errors import FetafixError, ModelError
 from fetafix.ir import Array
-from fetafix.parallel import ModelProcess
-from fetafix.report import ModelInfo
 from fetafix.storage import sweep
-from fetafix.stress.answers import top1
 from fetafix.stress.exam import Exam
+from fetafix.stress.hosts import Host
 from fetafix.stress.journal import Trial
 from fetafix.stress.medium import Medium, Target
 from fetafix.stress.record import Outcome
 
-_CHUNK, _LOOKS = 32, 8  # samples between looks at how a trial goes, and how many looks there are at most
 _PATIENCE_S, _PATIENCE_RATIO = 60.0, 20.0
-
-
-class Host:
-    """A worker process that opens one file after the other; a new one where the last one died."""
-
-    def __init__(self, first: Path, options: OpenOptions, memory_limit: int = 0) -> None:
-        """first: a file without a fault, which a new process opens before any other."""
-        self._first, self._options, self._memory = first, options, memory_limit
-        self._process: ModelProcess | None = None
-        self._hung = False
-
-    @property
-    def pid(self) -> int:
-        """The process's id; 0 where there is none."""
-        return 0 if self._process is None else self._process.pid
-
-    def ready(self) -> ModelProcess:
-        """The process, started where there is none: however long its runtime takes, no struck file is to blame.
-
-        Raises ModelError where the file without a fault cannot be opened.
-        """
-        if self._process is None:
-            self._process = ModelProcess(self._first, self._options, memory_limit=self._memory)
-            self._process.info()
-        return self._process
-
-    def open(self, path: Path) -> ModelInfo:
-        """Open a file. Raises what is wrong with it."""
-        fresh = self._process is None
-        process = self.ready()
-        return process.info() if fresh and path == self._first else process.reopen(path)
-
-    def run(self, exam: Exam, batch: int | None) -> dict[str, Array]:
-        """All outputs over all samples."""
-        assert self._process is not None, "opened before"
-        return self._process.run(exam.feeds, batch, exam.batched)
-
-    def answers(self, exam: Exam, batch: int | None, output: str, whole: bool = False) -> Generator[Array]:
-        """Top-1 answers, some samples at a time; close it to stop early. whole: nobody will."""
-        assert self._process is not None, "opened before"
-        size = exam.count if whole else max(_CHUNK, exam.count // _LOOKS)
-        with self._process.run_chunks(exam.feeds, batch, exam.batched, size, _LOOKS + 1) as chunks:
-            for chunk in chunks:
-                if output not in chunk.outputs or len(chunk.outputs[output]) != chunk.stop - chunk.start:
-                    raise InputDataError(f"output {output!r} is not what it was")
-                try:
-                    yield top1(chunk.outputs[output])
-                except ValueError as error:
-                    raise InputDataError(str(error)) from error
-
-    @contextlib.contextmanager
-    def patience(self, seconds: float) -> Iterator[None]:
-        """Kill the process where what is done within takes longer; `hung` tells."""
-        self._hung = False
-        timer = threading.Timer(seconds, self._kill)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        finally:
-            timer.cancel()
-
-    @property
-    def hung(self) -> bool:
-        """Whether patience ran out last time."""
-        return self._hung
-
-    def settle(self) -> bool:
-        """After an error: whether the process died. Another one is started when it is needed."""
-        if self._process is not None and not self._process.alive:
-            self.close()
-            return True
-        return False
-
-    def close(self) -> None:
-        """End the process."""
-        if self._process is not None:
-            self._process.close()
-            self._process = None
-
-    def _kill(self) -> None:
-        self._hung = True
-        if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGKILL)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,8 +113,3 @@ def untouched(paper: Paper, ber: float, number: int) -> Trial:
     """A trial in which no bit flipped: its answers are those of the fault-free run."""
     return Trial(subject=paper.digest, ber=ber, trial=number, flips=0, outcome="survived", correct=paper.clean,
                  seen=len(paper.truth))
-
-
-def single_threaded(options: OpenOptions) -> OpenOptions:
-    """Runtimes on one thread each, where nothing else is asked for: trials run side by side instead."""
-    return options if options.threads else replace(options, threads=1)

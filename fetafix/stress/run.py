@@ -30,8 +30,9 @@ from fetafix.stress.answers import classes, head, top1
 from fetafix.stress.beside import beside, bit_damage, foresee, layer_damage
 from fetafix.stress.cells import Cells
 from fetafix.stress.exam import Exam, Examiner
+from fetafix.stress.hosts import Hosts
 from fetafix.stress.journal import Journal, Trial, digest
-from fetafix.stress.lane import Host, Lane, Paper, single_threaded, stated
+from fetafix.stress.lane import Lane, Paper, stated
 from fetafix.stress.medium import Medium, Target, encode, target
 from fetafix.stress.options import StressOptions, named
 from fetafix.stress.record import Cell, StressReport, Subject
@@ -61,9 +62,10 @@ def stress(models: Sequence[str | Path], options: StressOptions) -> StressReport
     start = time.monotonic()
     if not models:
         raise UsageError("expected at least one model to stress")
-    with _scratch(models) as folder, _Hosts(options) as hosts:
+    copies = 1 + (options.jobs or threads_each(1))
+    with _scratch(models, copies) as folder, _temporary() as feeds, Hosts(options) as hosts:
         journal = Journal(options.keep)
-        examiner = Examiner(options, folder)
+        examiner = Examiner(options, Path(feeds))
         asked = [_asked(i, Path(m), examiner, hosts, options) for i, m in enumerate(models)]
         subjects: list[Subject] = []
         trials: dict[tuple[str, float], list[Trial]] = {}
@@ -90,7 +92,7 @@ def replay(model: str | Path, options: StressOptions, ber: float, trial: int, ou
     """
     if len(options.plans) != 1:
         raise UsageError("a trial is replayed for one storage: give one --dtype and one --scheme")
-    with _scratch([model]) as folder:
+    with _scratch([model], 1) as folder:
         wanted = _struck_copy(Path(model), options.plans[0], folder / "copy", options)
         where = sweep.flips_of(options.seed, ber, trial, wanted.bits)
         with Medium(wanted) as medium:
@@ -112,7 +114,7 @@ def _struck_copy(path: Path, plan: Plan | None, folder: Path, options: StressOpt
     return wanted
 
 
-def _asked(number: int, path: Path, examiner: Examiner, hosts: _Hosts, options: StressOptions) -> Asked:
+def _asked(number: int, path: Path, examiner: Examiner, hosts: Hosts, options: StressOptions) -> Asked:
     """Run a model without a fault. Raises ModelError, InputDataError, UsageError."""
     with hosts.lent(path) as host:
         info = host.open(path)
@@ -129,7 +131,7 @@ def _asked(number: int, path: Path, examiner: Examiner, hosts: _Hosts, options: 
 class _Bench:
     """One model in one storage: its copies, its lanes, its cells."""
 
-    def __init__(self, asked: Asked, plan: Plan | None, name: str, folder: Path, hosts: _Hosts,
+    def __init__(self, asked: Asked, plan: Plan | None, name: str, folder: Path, hosts: Hosts,
                  options: StressOptions, journal: Journal) -> None:
         self._asked, self._plan, self._name, self._folder = asked, plan, name, folder
         self._hosts, self._options, self._journal = hosts, options, journal
@@ -213,52 +215,18 @@ class _Bench:
         return found
 
 
-class _Hosts:
-    """Worker processes, lent to whoever runs a model of the same kind, and kept in between."""
-
-    def __init__(self, options: StressOptions) -> None:
-        self._options = single_threaded(options.opening)
-        self._memory = _memory() if options.scope == "file" else 0
-        self._idle: dict[str, list[Host]] = {}
-        self._all: list[Host] = []
-
-    @contextlib.contextmanager
-    def lent(self, path: Path) -> Iterator[Host]:
-        """A host for a model of this file's format."""
-        idle = self._idle.setdefault(formats.recognise(path), [])
-        if not idle:
-            self._all.append(Host(path, self._options, self._memory))
-            idle.append(self._all[-1])
-        host = idle.pop()
-        try:
-            yield host
-        finally:
-            idle.append(host)
-
-    def __enter__(self) -> _Hosts:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """End all processes, lent ones too."""
-        for host in self._all:
-            host.close()
-
-
-def _memory() -> int:
-    """The machine's memory in bytes: a struck header may ask for more than there is."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") if hasattr(os, "sysconf") else 0
-
-
 @contextlib.contextmanager
-def _scratch(models: Sequence[str | Path]) -> Iterator[Path]:
-    """A folder for copies: in memory where several fit there, else among the temporary files."""
-    size = sum(_size(Path(m)) for m in models)
+def _scratch(models: Sequence[str | Path], copies: int) -> Iterator[Path]:
+    """A folder for copies of one model at a time: in memory where they fit twice, else among the temporary files."""
+    need = copies * max(_size(Path(m)) for m in models)
     room = shutil.disk_usage(_SHM).free if _SHM.is_dir() and os.access(_SHM, os.W_OK) else 0
-    with tempfile.TemporaryDirectory(prefix=f"fetafix-{os.getpid()}-", dir=_SHM if 8 * size < room else None) as folder:
+    with _temporary(_SHM if 2 * need < room else None) as folder:
         yield Path(folder)
+
+
+def _temporary(folder: Path | None = None) -> tempfile.TemporaryDirectory[str]:
+    """A folder that is gone afterwards; its name tells whose it is."""
+    return tempfile.TemporaryDirectory(prefix=f"fetafix-{os.getpid()}-", dir=folder)
 
 
 def _size(path: Path) -> int:

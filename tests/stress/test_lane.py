@@ -16,7 +16,8 @@ from fetafix.feeding import RowsOfFile
 from fetafix.formats.base import OpenOptions
 from fetafix.parallel import ModelProcess
 from fetafix.stress.exam import Exam
-from fetafix.stress.lane import Host, Lane, Paper, untouched
+from fetafix.stress.hosts import Host
+from fetafix.stress.lane import Lane, Paper, untouched
 from fetafix.stress.medium import Target, target
 from tests.formats import onnx_zoo
 
