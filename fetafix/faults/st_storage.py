@@ -25,58 +25,17 @@ import numpy as np
 
 from fetafix.edits import Edit, SetInput
 from fetafix.faults.base import FaultType, Suspicion
-from fetafix.graph.bitflips import bits_of, flipped, one_each
+from fetafix.graph.damage import bits, damaged, flips
 from fetafix.graph.memory import bytes_off
 from fetafix.graph.parameters import Parameter, differing
 from fetafix.graph.segment import Segment
-from fetafix.graph.weights import NOISE, close, doubles
-from fetafix.ir import Array, Graph
+from fetafix.graph.weights import close
+from fetafix.ir import Graph
 from fetafix.quantisation import Grid
 
 CODE = "st-storage"
 _OPS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 _ABSURD = 1e30
-
-
-def _damaged(p: Parameter) -> Array:
-    """Which elements are off, flat (bool)."""
-    value, reference = doubles(np.asarray(p.value)).ravel(), doubles(p.reference).ravel()
-    with np.errstate(invalid="ignore"):
-        fine = np.abs(value - reference) <= _within(p).ravel()
-    return np.asarray(~fine)
-
-
-def _within(p: Parameter) -> Array:
-    """How far off an element of a sound tensor may be."""
-    noise = np.asarray(NOISE * float(np.max(np.abs(doubles(p.reference)), initial=0.0)))
-    return np.broadcast_to(noise if p.step is None else noise + p.step, p.reference.shape)
-
-
-def _flips(p: Parameter, grid: Grid | None, off: Array) -> bool:
-    """Whether the tensor differs from its reference as flipped bits make it: by its codes, where it has a grid."""
-    value = np.asarray(p.value)
-    if grid is not None:
-        ours, theirs = grid.codes(value), grid.codes(p.reference)
-        if p.step is None:
-            return flipped(ours, theirs) > 0
-        wanted, within = p.reference.ravel()[off], _within(p).ravel()[off]
-        slices = np.broadcast_to(grid.along(grid.scale, value.ndim), value.shape).ravel()[off].astype(np.float64)
-        zeros = np.broadcast_to(grid.along(grid.zero_point, value.ndim), value.shape).ravel()[off].astype(np.float64)
-        return off.sum() > 2 and one_each(ours.ravel()[off], lambda c: (c - zeros) * slices, wanted, within, off.size)
-    if value.dtype.kind != "f":
-        return False
-    if p.direct:
-        return flipped(value, p.as_stored) > 0
-    wanted = doubles(p.reference).ravel()[off]
-    return one_each(value.ravel()[off], doubles, wanted, _within(p).ravel()[off], off.size)
-
-
-def _bits(p: Parameter, places: Array) -> int:
-    """Most bits flipped in one damaged element; 99 where the reference is not exact."""
-    if not p.direct or p.value is None or p.value.itemsize < 2:
-        return 99
-    ours, theirs = (bits_of(t.reshape(-1)[places]) for t in (p.value, p.as_stored))
-    return max(int(x).bit_count() for x in ours ^ theirs)
 
 
 def _what(p: Parameter, grid: Grid | None) -> tuple[str, float] | None:
@@ -89,10 +48,10 @@ def _what(p: Parameter, grid: Grid | None) -> tuple[str, float] | None:
     swapped = p.value.byteswap()
     if p.value.size > 1 and close(swapped, p.reference, p.noise) and not close(p.value, p.reference, p.noise):
         return "the bytes of each element are reversed", 0.98
-    off = _damaged(p)
+    off = damaged(p)
     count = int(off.sum())
-    few = off.size > 1 and 0 < count <= max(1, off.size // 100) and _bits(p, off) <= 2  # 0.5 for 1 is a bit, no flip
-    if few or (count and _flips(p, grid, off)):
+    few = off.size > 1 and 0 < count <= max(1, off.size // 100) and bits(p, off) <= 2  # 0.5 for 1 is a bit, no flip
+    if few or (count and off.size > 1 and flips(p, grid, off)):
         return f"{count} of {off.size} elements have flipped bits", 0.98
     absurd = ~np.isfinite(p.value) | (np.abs(p.value) > _ABSURD)
     if absurd.any() and np.isfinite(p.reference).all():
@@ -107,14 +66,14 @@ def detect(segment: Segment) -> Iterator[Suspicion]:
     for p in differing(segment):
         found = _what(p, segment.target.grid(p.node.input(p.slot)))
         if found is not None:
-            evidence = {"role": p.role, "elements": int(_damaged(p).sum()), "of": int(p.reference.size)}
+            evidence = {"role": p.role, "elements": int(damaged(p).sum()), "of": int(p.reference.size)}
             yield Suspicion(CODE, p.node.key, p.twin.key, found[1], evidence, f"{p.role}: {found[0]}", p)
 
 
 def propose(segment: Segment, suspicion: Suspicion) -> Iterable[Sequence[Edit]]:
     """The damaged elements alone; the whole tensor."""
     p = suspicion.data
-    yield [p.edit(segment.full, np.where(_damaged(p).reshape(p.value.shape), p.as_stored, p.value))]
+    yield [p.edit(segment.full, np.where(damaged(p).reshape(p.value.shape), p.as_stored, p.value))]
     yield [p.edit(segment.full)]
 
 
