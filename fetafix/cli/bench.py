@@ -141,3 +141,14 @@ def storage(folder: Path, config: str | None, models: str | None, full: bool, jo
     except UsageError as error:  # the numbers are there
         click.echo(f"no plots: {error}", err=True)
     click.echo(found.read_text("utf-8"), nl=False)
+
+
+@bench.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option("--rounds", type=click.IntRange(min=1), default=15, show_default=True, help="How often to measure.")
+def hardening(model: Path, rounds: int) -> None:
+    """Size, load and inference of an ONNX file hardened in several ways, beside the original in onnxruntime."""
+    from fetafix.bench.hardening import hardening as measure
+    from fetafix.bench.hardening import table
+
+    click.echo(table(measure(model, rounds=rounds)), nl=False)
