@@ -18,7 +18,7 @@ from typing import Literal
 import numpy as np
 
 from fetafix import formats
-from fetafix.errors import ModelError, UsageError
+from fetafix.errors import ModelError, UnreadableModel, UsageError
 from fetafix.formats import stored
 from fetafix.parallel import threads_each
 from fetafix.report import ModelInfo
@@ -139,7 +139,10 @@ class _Bench:
     def measure(self, place: int, places: int) -> tuple[Subject, dict[float, list[Trial]]]:
         """The subject's record, and its trials by rate."""
         options = self._options
-        wanted = _struck_copy(self._asked.path, self._plan, self._folder / "0", options)
+        try:
+            wanted = _struck_copy(self._asked.path, self._plan, self._folder / "0", options)
+        except UnreadableModel as error:  # it runs, so what was asked for is what cannot be done
+            raise UsageError(str(error)) from error
         paper, original = self._paper(wanted)
         cells: list[Cell] = []
         trials: dict[float, list[Trial]] = {}

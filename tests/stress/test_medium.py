@@ -122,6 +122,24 @@ def test_fp32_unprotected_is_the_file_itself(tmp_path: Path) -> None:
         assert first.read_bytes() == second.read_bytes()
 
 
+def test_bfloat16_files_are_stored_and_read_as_such(tmp_path: Path) -> None:
+    from fetafix.formats.torch import safetensors
+
+    weights = torch.randn(6, 4).bfloat16()
+    safetensors.save({"w": weights}, tmp_path / "w.safetensors")
+    for plan, bits in ((None, 16), (Plan(FP32), 32), (Plan(BF16, "guard"), 16)):
+        wanted = target(tmp_path / "w.safetensors", plan=plan)
+        encode(wanted)
+        assert wanted.bits == bits * 24
+        with Medium(wanted) as medium:
+            medium.strike(np.array([bits * 5 - 1]))  # the sign of the fifth value
+            read = safetensors.load(tmp_path / "w.safetensors")["w"]
+            medium.heal()
+        expected = weights.clone()
+        expected[1, 0] *= -1
+        assert torch.equal(read, expected)
+
+
 def test_a_transposed_view_is_struck_where_it_lies(tmp_path: Path) -> None:
     weights = torch.randn(6, 4)
     path = tmp_path / "t.pt"

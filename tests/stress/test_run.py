@@ -186,6 +186,21 @@ def test_a_model_that_does_not_run_is_no_measurement(folder: Path, tmp_path: Pat
         stress([onnx_zoo.save(relu, tmp_path / "relu.onnx")], options(folder))
 
 
+def test_a_model_that_runs_but_cannot_be_struck_says_how(folder: Path, tmp_path: Path) -> None:
+    codes = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT16, [192, 5], np.ones(960, np.float16).tolist())
+    nodes = [onnx.helper.make_node("Cast", ["w"], ["v"], to=1), onnx.helper.make_node("Flatten", ["image"], ["f"]),
+             onnx.helper.make_node("MatMul", ["f", "v"], ["y"])]
+    made = onnx_zoo.single(nodes, {"image": (1, ["N", 3, 8, 8])}, {"y": (1, None)})
+    made.graph.initializer.append(codes)
+    path = onnx_zoo.save(made, tmp_path / "varints.onnx")
+    report = stress([path], options(folder, ber="1e-2", trials="2"))
+    assert report.subjects[0].storage.bits == 16 * 960, "stored otherwise, it can be"
+    relu = onnx_zoo.single([onnx.helper.make_node("Flatten", ["image"], ["y"])], {"image": (1, ["N", 3, 8, 8])},
+                           {"y": (1, None)})
+    with pytest.raises(UsageError, match="no weights"):
+        stress([onnx_zoo.save(relu, tmp_path / "flat.onnx")], options(folder))
+
+
 def test_originals_are_never_written_over(folder: Path, tmp_path: Path) -> None:
     before = {p: p.read_bytes() for p in folder.iterdir() if p.is_file()}
     with pytest.raises(OutputError, match="never changed"):
