@@ -179,7 +179,7 @@ def _proposals(fault: FaultType, site: Site, suspicion: Suspicion) -> Iterable[S
 def _draft(site: Site, steps: tuple[tuple[Suspicion, tuple[Edit, ...]], ...], number: int) -> _Draft | None:
     """Edits that could be tried; None where there are none, or where they do not fit the graph."""
     graph = site.full if isinstance(site, Segment) else site.target
-    if not steps[-1][1]:
+    if not steps or not steps[-1][1]:
         return None
     try:
         cost = _edits.cost(graph, [e for _, group in steps for e in group])

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from fetafix.edits import Edit, RemoveNode, SetAttribute, SetInput
+from fetafix import heal
+from fetafix.edits import Edit, RemoveNode, SetAttribute, SetInput, apply
 from fetafix.faults.base import FaultType, Suspicion
 from fetafix.together import unions
+from tests.faults.sites import segment
+from tests.faults.support import conv
 
 SITE: Any = SimpleNamespace()  # claims know their repairs; the site is only handed on
 WEIGHT, BIAS = (SetInput("conv", slot, np.ones(1, np.float32)) for slot in (1, 2))
@@ -55,3 +58,15 @@ def test_a_larger_repair_stands_for_two() -> None:
 
 def test_a_node_that_goes_is_not_mended() -> None:
     assert united(claim("cg-act-missing", 0.95, [RemoveNode("conv")]), claim("wb-bias", 0.93, [BIAS])) == []
+
+
+def test_where_one_of_two_claims_is_enough_nothing_is_united() -> None:
+    """The first claim changes nothing, the second heals alone; dropping either leaves no union of two."""
+    source = conv()
+    node = next(n for n in source.nodes if n.op == "Conv")
+    weight, bias = (source.initializers[t] for t in node.inputs[1:3])
+    site = segment(source, apply(source, [SetInput(node.key, 1, weight * 2)]))
+    idle = claim("wb-bias", 0.97, [SetInput(node.key, 2, bias + np.float32(0))])
+    needed = claim("wb-kernel-flip", 0.95, [SetInput(node.key, 1, weight)])
+    assert site.error > 0.1 and len(list(unions(site, [idle, needed]))) == 1
+    assert heal._united(site, [idle, needed]) == []

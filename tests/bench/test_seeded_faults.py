@@ -200,13 +200,14 @@ def test_measured_once_and_resumed(nursery: Nursery, tmp_path: Path) -> None:
     assert [row for row, _, _ in again] == rows and again[0][1:] == (1, 4)
 
 
-def test_a_failure_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def slow(*_: object) -> Row:
-        raise TimeoutError("given up after 1 s")
+@pytest.mark.parametrize("problem", [TimeoutError("given up after 1 s"), IndexError("tuple index out of range")])
+def test_a_failure_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception) -> None:
+    def fails(*_: object) -> Row:
+        raise problem
 
-    monkeypatch.setattr(trial, "measure", slow)
+    monkeypatch.setattr(trial, "measure", fails)
     (row, _, _), *_ = run.faults(run.Plan(folder=tmp_path, settings=SETTINGS, limit=1))
-    assert row.reason == "TimeoutError: given up after 1 s"
+    assert row.reason == f"{type(problem).__name__}: {problem}"
 
 
 def test_the_table_tells_rates_alarms_and_misses() -> None:
