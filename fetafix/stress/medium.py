@@ -11,7 +11,6 @@ and what the protection reads of those is written into the copy, in the file's o
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -28,6 +27,7 @@ from fetafix.storage.holding import Held
 from fetafix.storage.schemes import Plan, Stored, load, store
 from fetafix.stress.options import named
 from fetafix.stress.record import Storage
+from fetafix.stress.tables import Bytes, Codes, cast
 
 Array = npt.NDArray[Any]
 _WHOLE = "file"
@@ -69,6 +69,19 @@ class Target:
     def edges(self) -> Array:
         """Where each part's bits begin, and the end, int64 (parts + 1,)."""
         return np.concatenate([[0], np.cumsum([p.bits for p in self.parts])]).astype(np.int64)
+
+    @cached_property
+    def coded(self) -> Array:
+        """Which parts are stored in another form, bool (parts,)."""
+        return np.asarray([p.kept is not None for p in self.parts], bool)
+
+    @cached_property
+    def tables(self) -> tuple[Bytes | None, Codes | None]:
+        """Where the bits of the other parts, and of those, lie."""
+        starts = self.edges[:-1]
+        plain, coded = ([p for p in self.parts if (p.kept is not None) == kind] for kind in (False, True))
+        return (Bytes(plain, starts[~self.coded].tolist()) if plain else None,
+                Codes(coded, starts[self.coded].tolist()) if coded else None)
 
 
 def target(path: Path, scope: str = "weights", plan: Plan | None = None, granularity: str = "tensor") -> Target:
@@ -128,7 +141,7 @@ def encode(wanted: Target) -> None:
     by_file: dict[Path, list[tuple[Held, Array]]] = {}
     for part in wanted.parts:
         if part.kept is not None and part.tensor is not None:
-            by_file.setdefault(part.path, []).append((part.tensor, _cast(load(part.kept), part.tensor)))
+            by_file.setdefault(part.path, []).append((part.tensor, cast(load(part.kept), part.tensor)))
     for path, changes in by_file.items():
         stored.patch_all(path, changes)
 
@@ -156,16 +169,13 @@ class Medium:
 
     def strike(self, where: Array) -> None:
         """Flip bits: sorted, distinct positions among the target's bits, int64 (flips,)."""
-        cuts = np.searchsorted(where, self._target.edges)
-        raw: dict[Path, list[tuple[Array, Array]]] = {}
-        for i in np.flatnonzero(np.diff(cuts)):
-            part, own = self._target.parts[i], where[cuts[i] : cuts[i + 1]] - self._target.edges[i]
-            at, new = self._raw(part, own) if part.kept is None else self._decoded(part, part.kept, own)
-            raw.setdefault(part.path, []).append((at, new))
-        for path, changes in raw.items():
-            at, new = (np.concatenate(each) for each in zip(*changes, strict=True))
-            self._undo.append((path, at, self._bytes[path][at]))
-            self._bytes[path][at] = new
+        coded = self._target.coded[np.searchsorted(self._target.edges, where, "right") - 1]
+        for table, own in zip(self._target.tables, (where[~coded], where[coded]), strict=True):
+            for change in table.changes(own) if table is not None and own.size else ():
+                held = self._bytes[change.path]
+                old = held[change.at]
+                self._undo.append((change.path, change.at, old))
+                held[change.at] = old ^ change.new if change.mask else change.new
         self._settle()
 
     def heal(self) -> None:
@@ -180,25 +190,6 @@ class Medium:
             for path, at, _ in self._undo:
                 checksums.renew(self._here(path), at[:1].tolist())
 
-    def _raw(self, part: Part, where: Array) -> tuple[Array, Array]:
-        """(places in the file, bytes there after the flips)."""
-        byte, mask = where >> 3, np.left_shift(1, where & 7).astype(np.uint8)
-        first = np.flatnonzero(np.concatenate([[True], byte[1:] != byte[:-1]]))  # several flips of a byte are one mask
-        at = _places(part.pieces, byte[first])
-        return at, self._bytes[part.path][at] ^ np.bitwise_xor.reduceat(mask, first)
-
-    def _decoded(self, part: Part, kept: Stored, where: Array) -> tuple[Array, Array]:
-        """(places in the file, bytes there) of the weights whose codes are struck, as the protection reads them."""
-        tensor = part.tensor
-        assert tensor is not None, "only tensors are stored in another form"
-        values, elements = struck(kept, where)
-        if tensor.order is not None:
-            laid = tuple(np.unravel_index(elements, tensor.shape)[i] for i in tensor.order)
-            elements = np.ravel_multi_index(laid, tuple(tensor.shape[i] for i in tensor.order))
-        width = tensor.dtype.itemsize
-        at = _places(part.pieces, (elements[:, None] * width + np.arange(width)).reshape(-1))
-        return at, _cast(values, tensor).view(np.uint8)
-
     def __enter__(self) -> Self:
         return self
 
@@ -206,38 +197,3 @@ class Medium:
         self._bytes.clear()
         self._undo.clear()
         self._open.close()
-
-
-def struck(kept: Stored, where: Array) -> tuple[Array, Array]:
-    """What is read of the values whose bits flip: (float32 (n,), their places in C order (n,)).
-
-    where: sorted, distinct positions among the stored bits.
-    """
-    from fetafix.storage.flips import flip
-
-    bits = kept.plan.encoding.bits
-    elements, own = np.unique(where // bits, return_inverse=True)
-    codes = kept.codes.reshape(-1)[elements]
-    flip(codes, own * bits + where % bits, bits)
-    axis = kept.plan.axis
-    channel = None if axis is None else np.unravel_index(elements, kept.codes.shape)[axis]
-    factors = kept.factors if channel is None else kept.factors[channel]
-    bounds = kept.bounds if kept.bounds is None or channel is None else kept.bounds[channel]
-    plan = replace(kept.plan, axis=None if channel is None else 0)
-    return load(Stored(codes, plan, factors, bounds)), elements
-
-
-def _cast(values: Array, tensor: Held) -> Array:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return np.ascontiguousarray(values.astype(tensor.dtype))
-
-
-def _places(pieces: Sequence[tuple[int, int]], at: Array) -> Array:
-    """Offsets in the file of bytes counted within the pieces."""
-    if len(pieces) == 1:
-        return at + pieces[0][0]
-    starts = np.concatenate([[0], np.cumsum([n for _, n in pieces])[:-1]])
-    piece = np.searchsorted(starts, at, "right") - 1
-    found: Array = np.asarray([o for o, _ in pieces], np.int64)[piece] + at - starts[piece]
-    return found
-

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from fetafix.errors import UsageError
 from fetafix.formats import stored
 from fetafix.storage.encodings import BF16, FP16, FP32, INT8, Q2_5, Fixed
 from fetafix.storage.flips import flip
+from fetafix.storage.holding import Held
 from fetafix.storage.schemes import Plan, Stored, load, store
-from fetafix.stress.medium import Medium, encode, struck, target
+from fetafix.stress.medium import Medium, Part, encode, target
+from fetafix.stress.tables import Codes
 from tests.formats import onnx_zoo
 
 PLANS = [Plan(FP32), Plan(FP32, "guard", 0), Plan(FP32, "secded"), Plan(FP16, "ceiling", 1), Plan(BF16, "scale"),
@@ -33,16 +36,25 @@ def flips(bits: int, count: int, seed: int = 0) -> np.ndarray:
 @settings(max_examples=60)
 @given(st.sampled_from(PLANS), st.integers(0, 2**32), st.integers(1, 40))
 def test_reading_struck_values_alone_is_reading_all(plan: Plan, seed: int, count: int) -> None:
-    weights = np.random.default_rng(seed).normal(0, 0.1, (4, 5, 2)).astype(np.float32)
-    kept = store(weights, plan)
-    where = flips(kept.bits, count, seed)
-    codes = kept.codes.copy()
-    flip(codes, where, plan.encoding.bits)
-    whole = load(Stored(codes, kept.plan, kept.factors, kept.bounds)).reshape(-1)
-    values, elements = struck(kept, where)
-    np.testing.assert_array_equal(values, whole[elements])
-    others = np.setdiff1d(np.arange(weights.size), elements)
-    np.testing.assert_array_equal(whole[others], load(kept).reshape(-1)[others])
+    rng = np.random.default_rng(seed)
+    shapes = ((4, 5, 2), (3, 6), (2, 2, 2, 2), (7, 1))
+    plans = [replace(plan, axis=i % 2 if plan.axis is not None else None) for i in range(len(shapes))]
+    kept = [store(rng.normal(0, 0.1, s).astype(np.float32), p) for s, p in zip(shapes, plans, strict=True)]
+    whole = np.concatenate([load(k).reshape(-1) for k in kept])
+    at = np.cumsum([0, *(k.codes.size for k in kept)])
+    parts = [Part(Path("m"), ((4 * int(a), 4 * k.codes.size),), k.bits,
+                  Held("w", "weight", np.dtype("<f4"), k.codes.shape, Path("m"), ((4 * int(a), 4 * k.codes.size),)), k)
+             for a, k in zip(at, kept, strict=False)]
+    edges = np.cumsum([0, *(k.bits for k in kept)])
+    where = flips(int(edges[-1]), count, seed)
+    image = whole.copy().view(np.uint8)
+    for change in Codes(parts, edges[:-1].tolist()).changes(where):
+        image[change.at] = change.new
+    for i, k in enumerate(kept):
+        codes = k.codes.copy()
+        flip(codes, where[(where >= edges[i]) & (where < edges[i + 1])] - edges[i], plan.encoding.bits)
+        whole[at[i] : at[i + 1]] = load(Stored(codes, k.plan, k.factors, k.bounds)).reshape(-1)
+    np.testing.assert_array_equal(image, whole.view(np.uint8))
 
 
 def model(folder: Path, way: str = "raw") -> Path:
