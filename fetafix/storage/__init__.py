@@ -10,6 +10,8 @@
     sidecar, index  files beside a file: Reed-Solomon check bytes; where words with a code lie
     prediction      the error that flips make, by number format, scheme and bit, in closed form
     survival        how many trials decide a question, and when to stop
+    sweep, trials   which rates are tried, the flips of each trial, and what the trials of a rate show
+    holding         where a tensor lies in a file, as a record
 
 All of it is numpy on arrays; files, models and processes are elsewhere. The method of multiplying weights before they
 are stored is that of Fuengfusin and Tamukoh, "Harden Deep Neural Networks Against Fault Injections Through Weight
