@@ -1,7 +1,9 @@
 """What hardening costs: size, load and inference of hardened ONNX files beside the original, in onnxruntime.
 
-Ratios of processor time, the least of several rounds taken in turns, on one thread. Targets: inference 1.00 but for
-noise, since constant folding leaves the same operators; load at most 3 times as long.
+The median over several rounds, taken in turns of random order, of the ratio to the original's time in the same round:
+load with onnxruntime as it comes; inference as processor time on one thread, so that neither a busy machine nor other
+sessions' threads count. Targets: inference 1.00 but for noise, since constant folding leaves the same operators; load
+at most 3 times as long.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,17 +42,19 @@ def hardening(model: Path, wishes: Sequence[Wish] = WISHES, rounds: int = 15) ->
         for i, wish in enumerate(wishes):
             (folder / str(i)).mkdir()
             files.append(Path(harden(model, folder / str(i) / model.name, wish).out))
-        sessions = [_open(file) for file in files]
+        sessions = [_open(file, threads=1) for file in files]
         feeds = _feeds(sessions[0])
         load: list[list[float]] = [[] for _ in files]
         run: list[list[float]] = [[] for _ in files]
+        rng = np.random.default_rng(0)
         for _ in range(rounds):
-            for i, file in enumerate(files):
-                load[i].append(_timed(lambda file=file: _open(file)))  # type: ignore[misc]
-                run[i].append(_timed(lambda i=i: sessions[i].run(None, feeds)))  # type: ignore[misc]
+            for i in rng.permutation(len(files)):
+                load[i].append(_timed(lambda i=i: _open(files[i])))  # type: ignore[misc]
+            for i in rng.permutation(len(files)):
+                run[i].append(_timed(lambda i=i: sessions[i].run(None, feeds), time.process_time))  # type: ignore[misc]
         plain = _operators(model, folder)
-        return [Row(f"{w.scheme}, {w.dtype}, a {w.granularity}", _size(f) / _size(model), min(a) / min(load[0]),
-                    min(b) / min(run[0]), _operators(f, folder) == plain)
+        return [Row(f"{w.scheme}, {w.dtype}, a {w.granularity}", _size(f) / _size(model), _ratio(a, load[0]),
+                    _ratio(b, run[0]), _operators(f, folder) == plain)
                 for w, f, a, b in zip(wishes, files[1:], load[1:], run[1:], strict=True)]
 
 
@@ -63,11 +67,11 @@ def table(rows: Sequence[Row]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _open(file: Path, optimised: Path | None = None) -> Any:
+def _open(file: Path, optimised: Path | None = None, threads: int = 0) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    options.log_severity_level, options.intra_op_num_threads = 3, threads
     if optimised is not None:
         options.optimized_model_filepath = str(optimised)
     return ort.InferenceSession(str(file), options, providers=["CPUExecutionProvider"])
@@ -93,7 +97,11 @@ def _size(file: Path) -> int:
     return sum(f.stat().st_size for f in file.parent.glob(file.name + "*"))
 
 
-def _timed(what: Any) -> float:
-    start = time.process_time()
+def _ratio(these: Sequence[float], those: Sequence[float]) -> float:
+    return float(np.median(np.array(these) / np.array(those)))
+
+
+def _timed(what: Callable[[], Any], clock: Callable[[], float] = time.perf_counter) -> float:
+    start = clock()
     what()
-    return time.process_time() - start
+    return clock() - start
