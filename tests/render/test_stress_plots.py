@@ -52,7 +52,7 @@ def test_the_accuracy_has_a_curve_a_band_and_a_baseline_for_each_subject(written
     (axes,) = drawn.figure.axes
     curves = [line for line in axes.lines if len(line.get_xdata()) == len(RATES)]
     bases = [line.get_ydata()[0] for line in axes.lines if line.get_linestyle() == "--"]
-    assert [line.get_ydata().tolist() for line in curves][0] == pytest.approx([97, 53.5, 10])
+    assert curves[0].get_ydata().tolist() == pytest.approx([97, 53.5, 10])
     assert bases == pytest.approx([97, 97, 95]) and len(axes.collections) == 3 and axes.get_xscale() == "log"
     assert "97.0% without a fault; median 97.0% at 1e-06, 53.5% at 1e-05" in drawn.alt
 
