@@ -27,6 +27,7 @@ _UNARY = {"exp": "exp", "sqrt": "sqrt", "abs": "absolute", "log": "log", "negati
 _ACTIVATIONS = {"relu": "relu", "relu6": "relu6", "sigmoid": "sigmoid", "tanh": "tanh", "silu": "silu", "swish": "silu",
                 "elu": "elu", "softplus": "softplus"}
 _MERGES = {"add": "Add", "subtract": "Subtract", "multiply": "Multiply", "maximum": "Maximum", "minimum": "Minimum"}
+_CALLS = ("TFOpLambda", "SlicingOpLambda")
 _PASSING = {"cast", "identity", "stop_gradient"}
 _DILATED = ("space_to_batch_nd", "batch_to_space_nd")
 
@@ -72,7 +73,7 @@ class _Builder:
             return
         args = [self._value(a) for a in call.first]
         kwargs = {k: self._value(v) for k, v in call.kwargs.items()} | {"bias": self._biases.get(call.name)}
-        if call.kind != "TFOpLambda":
+        if call.kind not in _CALLS:
             known = getattr(self.layers, call.kind, None)
             if known is None:
                 raise ValueError(f"layer {call.name!r}: Keras 3 has no class {call.kind}")
@@ -109,6 +110,9 @@ class _Builder:
         if method is None:
             raise ValueError(f"layer {call.name!r}: the function tf.{call.config['function']} has no counterpart here")
         return method(args if call.listed else x, kwargs)
+
+    def _getitem(self, x: Any, k: Mapping[str, Any]) -> Any:
+        return x[tuple(_index(s) for s in k["slice_spec"])]
 
     def _symbolic(self, value: Any) -> bool:
         return isinstance(value, self.keras.KerasTensor)
@@ -223,6 +227,13 @@ class _Builder:
 
     def _concat(self, x: Any, k: Mapping[str, Any]) -> Any:
         return self.layers.Concatenate(axis=k["axis"])(x if isinstance(x, list) else k["values"])
+
+
+def _index(stored: Any) -> Any:
+    """A part of a subscript: a slice, an ellipsis, a new axis or a place."""
+    if not isinstance(stored, Mapping):
+        return stored
+    return Ellipsis if "class_name" in stored else slice(stored["start"], stored["stop"], stored["step"])
 
 
 def _spatial(given: Any, rank: int) -> tuple[int, ...]:

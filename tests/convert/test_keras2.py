@@ -29,5 +29,10 @@ def test_weights_are_the_layers_own(made: Path) -> None:
     assert "Add" not in kinds and "Multiply" not in kinds  # biases are in the layers, a factor of one is none
 
 
+def test_subscripts_take_what_they_took(made: Path) -> None:
+    answers = np.load(made / "sliced.npz")
+    assert np.array_equal(answers["made"], answers["expected"]) and answers["made"].shape == (3, 4, 1, 2)
+
+
 def test_what_is_not_known_is_named(made: Path) -> None:
     assert "tf.signal.fft2d" in (made / "refusal.txt").read_text()

@@ -35,6 +35,19 @@ def write(path: Path, layers: list[dict[str, Any]], output: str) -> None:
         archive.writestr("config.json", json.dumps({"class_name": "Functional", "config": config}))
 
 
+def _sliced(folder: Path, keras: Any, x: Any) -> None:
+    """sliced.npz: what a rebuilt model makes of a subscript, and what NumPy does."""
+    from fetafix.convert.keras2 import rebuild
+
+    every = {"start": None, "stop": None, "step": None}
+    spec = [every, {"start": 1, "stop": 11, "step": 3}, None, -1, {"start": None, "stop": 2, "step": None}]
+    layer = op("end", "__operators__.getitem", "x", slice_spec=spec)
+    write(folder / "slices.keras", [{**layer, "class_name": "SlicingOpLambda"}], "end")
+    rebuild(folder / "slices.keras", folder / "sliced.keras")
+    model = keras.saving.load_model(folder / "sliced.keras", compile=False)
+    np.savez(folder / "sliced.npz", expected=x[:, 1:11:3, None, -1, :2], made=model(x).numpy())
+
+
 def make(folder: Path) -> None:
     """rebuilt.keras, rebuilt.h5; answers.npz with `expected` and what both files answer; layers.json, refusal.txt."""
     import keras
@@ -51,6 +64,7 @@ def make(folder: Path) -> None:
     loaded = {s: keras.saving.load_model(folder / f"rebuilt.{s}", compile=False) for s in ("keras", "h5")}
     np.savez(folder / "answers.npz", expected=_expected(tf, w, x), **{s: m(x).numpy() for s, m in loaded.items()})
     (folder / "layers.json").write_text(json.dumps([type(layer).__name__ for layer in loaded["keras"].layers]))
+    _sliced(folder, keras, x)
     write(folder / "odd.keras", [op("odd", "signal.fft2d", "x")], "odd")
     try:
         rebuild(folder / "odd.keras", folder / "odd-rebuilt.keras")
