@@ -33,8 +33,10 @@ def known(*counts: Count) -> Odds:
 
 @pytest.fixture
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A state folder of the user's, switched on."""
+    """A state folder of the user's, switched on; with nothing counted before."""
     monkeypatch.delenv(odds.OFF)
+    monkeypatch.setattr(odds, "_PACKAGED", tmp_path / "packaged.json")
+    (tmp_path / "packaged.json").write_text('{"origin": "nothing that was counted"}')
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "state" / "fetafix" / "odds.json"
 

@@ -114,6 +114,8 @@ def test_a_report_is_the_same_under_any_statistics(tmp_path: Path, monkeypatch: 
 def test_what_a_repair_proved_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(odds.OFF)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr(odds, "_PACKAGED", tmp_path / "packaged.json")
+    (tmp_path / "packaged.json").write_text('{"origin": "nothing that was counted"}')
     graph = network()
     models = saved(graph, tmp_path / "src.onnx"), saved(broken(graph), tmp_path / "tgt.onnx")
     repair(*models, Options(samples=16, threads=1), RepairOptions())  # a dry run without a journal teaches nothing
