@@ -67,8 +67,8 @@ def start(folder: Path, *args: object) -> subprocess.Popen[str]:
 
 
 def state(*folders: Path) -> dict[str, str]:
-    """Every file below some folders with its hash."""
-    files = (p for folder in folders for p in folder.rglob("*") if p.is_file())
+    """Every file below some folders with its hash; but for what Python itself keeps of a module that was imported."""
+    files = (p for folder in folders for p in folder.rglob("*") if p.is_file() and p.parent.name != "__pycache__")
     return {str(p): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
 
 

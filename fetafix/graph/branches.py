@@ -75,7 +75,8 @@ def _rejoined(segment: Segment) -> Iterator[Lost]:
         for start in known.values() if made is not None else ():
             readers = [(n.key, slot) for n, slot in segment.target.consumers.get(start.tensor, ()) if slot >= 0]
             if readers and made is not None:
-                yield Lost(start.tensor, join, (*made[0], *(ed.Rewire(key, slot, made[1]) for key, slot in readers)))
+                rewired = (ed.Rewire(key, slot, made[1]) for key, slot in readers)
+                yield Lost(readers[0][0], join, (*made[0], *rewired))
 
 
 def _unfolded(graph: Graph, tensor: str, op: str) -> Node | None:
