@@ -69,11 +69,8 @@ def conversions(plan: Plan, resume: bool = False, say: Say = lambda _: None) -> 
 
     Raises UsageError where the folder holds results and they are not to be resumed.
     """
-    plan.folder.mkdir(parents=True, exist_ok=True)
     results = plan.folder / RESULTS
-    known = {r.key: r for r in lines.read(results, Row)}
-    if known and not resume:
-        raise UsageError(f"{results} holds {len(known)} results; --resume goes on with them, or name another folder")
+    known = lines.begun(results, Row, resume)
     for model in plan.models:
         network = _Network(plan, model, say)
         for source, target in plan.pairs:

@@ -3,11 +3,37 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
+from fetafix.errors import UsageError
+
 R = TypeVar("R", bound=msgspec.Struct)
+
+
+class Keyed(Protocol):
+    """A row that says which measurement it is."""
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """What makes two rows the same measurement."""
+        ...
+
+
+K = TypeVar("K", bound=Keyed)
+
+
+def begun(results: Path, kind: type[K], resume: bool) -> dict[tuple[object, ...], K]:
+    """The rows that a file of results holds already, by their keys; its folder is made.
+
+    Raises UsageError where there are some and they are not to be resumed.
+    """
+    results.parent.mkdir(parents=True, exist_ok=True)
+    known = {row.key: row for row in read(results, kind)}  # type: ignore[type-var]
+    if known and not resume:
+        raise UsageError(f"{results} holds {len(known)} results; --resume goes on with them, or name another folder")
+    return known
 
 
 def append(path: Path, row: msgspec.Struct) -> None:

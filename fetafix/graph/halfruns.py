@@ -37,8 +37,9 @@ def overflows(segment: Segment) -> Iterator[Overflow]:
     """Nodes of a segment that overflow, in order; where a Cast does, the nodes that read it."""
     if not np.isfinite(segment.expected).all():
         return
-    paired = {t.key: s.key for t, s in twins(segment)}
-    for node, largest in overflowing(segment.target, segment.feeds, segment.run):
+    found = [*overflowing(segment.target, segment.feeds, segment.run)]
+    paired = {t.key: s.key for t, s in twins(segment)} if found else {}
+    for node, largest in found:
         yield Overflow(node, paired.get(node.key), largest, words(node, largest))
 
 

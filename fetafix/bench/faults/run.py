@@ -21,7 +21,6 @@ from fetafix.bench.faults.nursery import Nursery
 from fetafix.bench.faults.rows import Row
 from fetafix.bench.faults.settings import Settings
 from fetafix.bench.faults.trial import Task
-from fetafix.errors import UsageError
 
 RESULTS, TABLE, ODDS, ZOO = "results.jsonl", "results.md", "odds.json", "zoo"
 
@@ -59,11 +58,8 @@ def faults(plan: Plan, resume: bool = False) -> Iterator[tuple[Row, int, int]]:
     Raises UsageError where the folder holds results and they are not to be resumed.
     """
     os.environ[odds.OFF] = "1"  # for the worker processes as well
-    plan.folder.mkdir(parents=True, exist_ok=True)
     results = plan.folder / RESULTS
-    known = {r.key: r for r in lines.read(results, Row)}
-    if known and not resume:
-        raise UsageError(f"{results} holds {len(known)} results; --resume goes on with them, or name another folder")
+    known = lines.begun(results, Row, resume)
     tasks, scale = plan.tasks, plan.settings.scale
     done = [t for t in tasks if t.row(scale).key in known]
     left = [t for t in tasks if t.row(scale).key not in known][:plan.limit]

@@ -15,7 +15,7 @@ from fetafix.bench.storage import analytic, networks
 from fetafix.bench.storage.rows import Row
 from fetafix.bench.storage.settings import Settings, split
 from fetafix.bench.storage.speed import speed
-from fetafix.errors import FetafixError, UsageError
+from fetafix.errors import FetafixError
 from fetafix.stress.options import StressOptions
 from fetafix.stress.record import StressReport
 from fetafix.stress.run import stress
@@ -49,11 +49,8 @@ def storage(plan: Plan, resume: bool = False, progress: Progress | None = None) 
 
     Raises UsageError where the folder holds results and they are not to be resumed.
     """
-    plan.folder.mkdir(parents=True, exist_ok=True)
     results = plan.folder / RESULTS
-    known = {r.key: r for r in lines.read(results, Row)}
-    if known and not resume:
-        raise UsageError(f"{results} holds {len(known)} results; --resume goes on with them, or name another folder")
+    known = lines.begun(results, Row, resume)
     tasks = plan.tasks
     for number, task in enumerate(tasks, 1):
         row = known.get(task.key)

@@ -115,6 +115,18 @@ def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
     raise Malformed(truncated=True)
 
 
+def packed(data: mmap.mmap, at: int, end: int) -> list[int]:
+    """The varints that lie one behind the other between two places: a packed field."""
+    found, value, shift = list[int](), 0, 0
+    for byte in data[at:end]:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            found.append(value)
+            value = shift = 0
+    return found
+
+
 def fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """(field number, wire type, value or start, end) of each field between two offsets."""
     while at < end:

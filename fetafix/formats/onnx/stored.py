@@ -18,7 +18,7 @@ import numpy as np
 
 from fetafix.errors import UnreadableModel
 from fetafix.formats.onnx import stored_roles
-from fetafix.formats.onnx.scan import BYTES, DTYPES, FIXED32, FIXED64, VARINT, Malformed, fields, text
+from fetafix.formats.onnx.scan import BYTES, DTYPES, FIXED32, FIXED64, VARINT, Malformed, fields, packed, text
 from fetafix.storage.holding import Held
 
 _FLOATS, _INT32, _INT64, _NAME, _RAW, _DOUBLES, _UINT64, _EXTERNAL, _LOCATION = 4, 5, 7, 8, 9, 10, 11, 13, 14
@@ -170,7 +170,7 @@ class _Walk:
             elif number == 3 and wire == VARINT:
                 whole.append(a)
             elif number == 8:
-                whole += [a] if wire == VARINT else self._varints(a, b)
+                whole += [a] if wire == VARINT else packed(self._data, a, b)
             elif number in (5, 10) and wire == BYTES:
                 place = self._tensor(a, b)
                 place.name = output or place.name
@@ -179,22 +179,12 @@ class _Walk:
                 self.graph(a, b)
         known[name] = tuple(v - (1 << 64) if v >> 63 else v for v in whole)
 
-    def _varints(self, start: int, end: int) -> list[int]:
-        found, value, shift = [], 0, 0
-        for byte in self._data[start:end]:
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                found.append(value)
-                value = shift = 0
-        return found
-
     def _tensor(self, start: int, end: int) -> Place:
         """TensorProto: dims 1, data_type 2, *_data 4–7, 10, 11, name 8, raw_data 9, external_data 13."""
         place, dims = Place(), []
         for number, wire, a, b in fields(self._data, start, end):
             if number == 1:
-                dims += [a] if wire == VARINT else self._varints(a, b)
+                dims += [a] if wire == VARINT else packed(self._data, a, b)
             elif number == 2 and wire == VARINT:
                 place.type = DTYPES[a] if a < len(DTYPES) else f"type {a}"
             elif number == _NAME and wire == BYTES:

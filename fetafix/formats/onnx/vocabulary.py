@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from fetafix.formats.onnx.scan import BYTES, VARINT, Malformed, fields, text
+from fetafix.formats.onnx.scan import BYTES, VARINT, Malformed, fields, packed, text
 
 _PASSING = {"Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "Flatten", "Transpose"}
 
@@ -79,17 +79,6 @@ def _tensor(data: mmap.mmap, start: int, end: int, tables: _Tables) -> None:
         elif number == 1 and wire == VARINT:
             dims.append(a)
         elif number == 1 and wire == BYTES:  # packed; one byte a number below 128, else a varint
-            dims += _packed(data, a, b)
+            dims += packed(data, a, b)
     if dims:
         tables.sizes[name] = dims[0]
-
-
-def _packed(data: mmap.mmap, at: int, end: int) -> list[int]:
-    found, value, shift = list[int](), 0, 0
-    for byte in data[at:end]:
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            found.append(value)
-            value = shift = 0
-    return found
