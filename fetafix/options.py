@@ -43,6 +43,7 @@ class Options:
       (max_abs), or a mapping or an object with max_abs, mean_abs, max_rel, rel_l2.
     search: how much to look for inputs beside the data on which the models disagree: "off", "quick" or "deep".
     keep_worst: the .npz that those found are written to.
+    exhibits: gather what a page shows beside the findings (`fetafix.exhibits`).
     accept: findings that are known and accepted. progress: called as progress(stage, done, total or None).
     """
 
@@ -74,6 +75,7 @@ class Options:
     tolerance: Mapping[str, Any] = field(default_factory=dict)
     search: str = "quick"
     keep_worst: str | Path | None = None
+    exhibits: bool = False
     accept: tuple[Any, ...] = ()
     progress: Progress = _silent
 

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from fetafix.exhibits import Exhibits, Record
+
 SCHEMA_VERSION = 1
 
 
@@ -22,10 +24,6 @@ class Verdict(StrEnum):
     REPAIRED = "repaired"
     PARTLY_REPAIRED = "partly_repaired"
     UNDECIDED = "undecided"
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of all result records."""
 
 
 class TensorInfo(Record, frozen=True, kw_only=True):
@@ -170,6 +168,20 @@ class Search(Record, frozen=True, kw_only=True):
     skipped: str = ""
 
 
+class Advice(Record, frozen=True, kw_only=True):
+    """A finding in plain words, for a reader who knows no framework.
+
+    meaning: what goes wrong and what that does to answers. evidence: why it is believed, sentence by sentence. remedy:
+    what the repair does, "" where there is none. risk: what could go wrong with it. next_steps: what to do now.
+    """
+
+    meaning: str = ""
+    evidence: list[str] = []
+    remedy: str = ""
+    risk: str = ""
+    next_steps: list[str] = []
+
+
 class Finding(Record, frozen=True, kw_only=True):
     """One fault: what it is, where it enters (in both models' own names), and why that is believed."""
 
@@ -182,6 +194,7 @@ class Finding(Record, frozen=True, kw_only=True):
     local_error: float | None = None
     confidence: float = 0.0
     explanation: str = ""
+    advice: Advice | None = None
 
 
 class Repair(Record, frozen=True, kw_only=True):
@@ -267,6 +280,7 @@ class Report(Record, frozen=True, kw_only=True):
     search: Search | None = None
     output: Output | None = None
     offers: list[Offer] = []
+    exhibits: Exhibits | None = None
     journal: str | None = None
     gate: str = "labels"
     passed: bool | None = None

@@ -19,7 +19,7 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
     ("__main__",),
     ("cli", "demo", "bench"),
     ("render",),
-    ("api", "operation", "inject", "harden", "convert", "offer", "reconvert", "repro", "patch", "stress"),
+    ("api", "operation", "inject", "harden", "convert", "gate", "offer", "reconvert", "repro", "patch", "stress"),
     ("session", "repair", "localize", "treat", "heal", "together", "findings", "explained", "judging", "drawing",
      "probing", "workbench", "lift_check", "tapped", "options", "outputs", "preparation", "planning", "annex",
      "boundary", "hidden", "rivals", "evidence", "unmask", "ranking", "depth",
@@ -30,7 +30,7 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
     ("formats",),
     ("graph.proto", "graph.evaluate", "graph.canonical"),
     ("plan", "edit_data", "edits"),
-    ("ir", "report", "journal", "config", "files", "odds", "timed", "storage", "storage.holding"),
+    ("ir", "report", "exhibits", "journal", "config", "files", "odds", "timed", "storage", "storage.holding"),
     ("quantisation",),
     ("errors",),
 )

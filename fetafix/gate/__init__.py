@@ -1,0 +1,1 @@
+"""The gate: every pair of a configuration, one exit code, one summary."""
