@@ -61,12 +61,13 @@ def repair(
 
     Raises as `check` does, and OutputError where a result cannot be written.
     """
-    from fetafix import outputs
+    from fetafix import outputs, run_folder
     from fetafix.operation import repaired
 
-    wanted = repairing or RepairOptions()
-    outputs.check(source, target, options or Options(), wanted)
-    return _run(source, target, options, "repair", lambda session: repaired(session, wanted))
+    options, wanted = run_folder.prepared(source, target, options or Options(), repairing or RepairOptions())
+    outputs.check(source, target, options, wanted)
+    report = _run(source, target, options, "repair", lambda session: repaired(session, wanted))
+    return report if wanted.save_run is None else run_folder.keep(report, options, wanted)
 
 
 def stress(models: Sequence[str | Path], options: StressOptions | None = None) -> StressReport:

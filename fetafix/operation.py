@@ -6,6 +6,7 @@ judge → (equivalent? done) → lift and align → locate → [plan] → operat
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -73,8 +74,9 @@ def localized(session: Session, reproductions: str | Path | None = None) -> Repo
 
 def repaired(session: Session, wanted: RepairOptions) -> Report:
     """The report of `repair`; writes the repaired artifact, the plan and the journal where that is wanted."""
-    if wanted.plan:  # before the work: a plan that cannot be applied is noticed at once
-        planning.approved(session, wanted.plan)
+    if wanted.plan:  # before the work: a plan that cannot be applied is noticed at once, and what it says stays
+        wanted = dataclasses.replace(wanted, plan=planning.held(wanted.plan))
+        planning.approved(session, planning.held(wanted.plan))
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(wanted.journal))
         judgement = depth.judged(session)

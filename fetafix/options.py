@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -125,17 +126,19 @@ class RepairOptions:
       a dry run. bake: mend preprocessing in the target's graph, not in the configuration. plan: apply exactly the
       approved entries of this plan. save_plan: write the plan there. save_patch: write what was kept as
       a patch for other conversions of this model. approved_by: who approved, for the journal.
-      journal: append everything tried to this file. offer_plan, offer_journal: as save_plan and journal, but only where
+      journal: append everything tried to this file. save_run: a folder that keeps report, plan and journal, for
+      `fetafix review` (`fetafix.run_folder`). offer_plan, offer_journal: as save_plan and journal, but only where
       there is something to repair, and a place that is taken is left as it is; notes say what became of them.
     """
 
     output: str | Path | None = None
     apply: bool = False
     bake: bool = False
-    plan: str | Path | None = None
+    plan: str | os.PathLike[str] | None = None
     save_plan: str | Path | None = None
     save_patch: str | Path | None = None
     approved_by: str = ""
     journal: str | Path | None = None
+    save_run: str | Path | None = None
     offer_plan: str | Path | None = None
     offer_journal: str | Path | None = None

@@ -12,7 +12,7 @@ from fetafix.errors import OutputError
 if TYPE_CHECKING:
     from fetafix.options import Options, RepairOptions
 
-Paths = Mapping[str, str | Path | None]
+Paths = Mapping[str, str | os.PathLike[str] | None]
 _MODELS = ("source", "target")
 
 

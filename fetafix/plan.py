@@ -20,7 +20,6 @@ from fetafix.edit_data import ArrayStore, edit_from_data, edit_to_data
 from fetafix.edits import Edit
 from fetafix.errors import OutputError, UsageError
 from fetafix.files import replacing
-from fetafix.journal import file_hash
 
 PLAN_VERSION = 1
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
@@ -57,9 +56,13 @@ class Entry(Record, frozen=True, kw_only=True):
 
 
 class Plan(Record, frozen=True, kw_only=True):
-    """Everything that `repair --apply --plan` needs, and what a person needs to decide."""
+    """Everything that `repair --apply --plan` needs, and what a person needs to decide.
+
+    folder: where relative paths of models and data start; "" for wherever the plan is used.
+    """
 
     plan_version: int = PLAN_VERSION
+    folder: str = ""
     source: File
     target: File
     seed: int
@@ -74,17 +77,17 @@ class Plan(Record, frozen=True, kw_only=True):
             undecided = sum(e.approved is None for e in self.entries)
             raise UsageError(
                 f"the plan has {len(self.entries)} entries, none of them approved ({undecided} undecided): "
-                'set "approved": true at those that are to be applied'
+                "approve those that are to be applied with `fetafix review`, or set \"approved\": true there"
             )
         return chosen
 
-    def check_models(self, source: str | Path, target: str | Path) -> None:
+    def check_models(self, source: File, target: File) -> None:
         """Raise UsageError where a model is not the one, byte for byte, that the plan was made for."""
-        for role, file, path in (("source", self.source, source), ("target", self.target, target)):
-            if file.sha256 and Path(path).is_file() and file_hash(path) != file.sha256:
+        for role, file, found in (("source", self.source, source), ("target", self.target, target)):
+            if file.sha256 and found.sha256 != file.sha256:
                 raise UsageError(
-                    f"the plan was made for another {role}: {file.path} with SHA-256 {file.sha256[:12]}…, but {path} "
-                    "differs. Make a new plan with `fetafix repair --save-plan`."
+                    f"the plan was made for another {role}: {file.path} with SHA-256 {file.sha256[:12]}…, but "
+                    f"{found.path} differs. Make a new plan with `fetafix repair --save-plan`."
                 )
 
 
@@ -119,12 +122,18 @@ def decide(plan: Plan, entry_id: str, approved: bool | None, by: str = "", at: s
     return msgspec.structs.replace(plan, entries=entries)
 
 
+def arrays_of(path: str | Path) -> Path:
+    """Where the arrays of a plan lie: beside it."""
+    path = Path(path)
+    return path.with_name(f"{path.stem}.arrays.zip")
+
+
 def save(plan: Plan, path: str | Path, store: ArrayStore, overwrite: bool = False) -> None:
     """Write a plan and its arrays. Raises OutputError, also where it would erase decisions unless `overwrite`."""
     path = Path(path)
     if not overwrite and path.is_file() and path.stat().st_size:
-        _refuse_to_erase(path)
-    arrays = path.with_name(f"{path.stem}.arrays.zip") if store.blobs else None
+        refuse_to_erase(path)
+    arrays = arrays_of(path) if store.blobs else None
     plan = msgspec.structs.replace(plan, arrays=arrays.name if arrays else "")
     try:
         if arrays:
@@ -133,6 +142,14 @@ def save(plan: Plan, path: str | Path, store: ArrayStore, overwrite: bool = Fals
                     info = zipfile.ZipInfo(digest, _ZIP_TIME)
                     info.compress_type = zipfile.ZIP_DEFLATED
                     archive.writestr(info, blob)
+    except OSError as error:
+        raise OutputError(f"the plan {path} cannot be written: {error.strerror or error}") from error
+    write(plan, path)
+
+
+def write(plan: Plan, path: str | Path) -> None:
+    """Write a plan whose arrays lie where they belong already. Raises OutputError."""
+    try:
         with replacing(path) as temporary:
             temporary.write_bytes(msgspec.json.format(msgspec.json.encode(plan), indent=2) + b"\n")
     except OSError as error:
@@ -141,6 +158,12 @@ def save(plan: Plan, path: str | Path, store: ArrayStore, overwrite: bool = Fals
 
 def load(path: str | Path) -> tuple[Plan, ArrayStore]:
     """A plan and its arrays. Raises UsageError that says what is wrong with which entry."""
+    plan = read(path)
+    return plan, _load_arrays(Path(path), plan.arrays)
+
+
+def read(path: str | Path) -> Plan:
+    """A plan without its arrays: enough to show and to decide it. Raises UsageError as `load` does."""
     path = Path(path)
     try:
         raw = path.read_bytes()
@@ -148,7 +171,7 @@ def load(path: str | Path) -> tuple[Plan, ArrayStore]:
         raise UsageError(f"the plan {path} cannot be read: {error.strerror}") from error
     try:
         plan = msgspec.json.decode(raw, type=Plan)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise UsageError(f"{path} is no repair plan: {error}") from error
     if plan.plan_version != PLAN_VERSION:
         raise UsageError(f"{path} is a plan of version {plan.plan_version}; this fetafix reads version {PLAN_VERSION}")
@@ -162,7 +185,7 @@ def load(path: str | Path) -> tuple[Plan, ArrayStore]:
         if entry.id in seen:
             raise UsageError(f"{path}: two entries have the id {entry.id}")
         seen.add(entry.id)
-    return plan, _load_arrays(path, plan.arrays)
+    return plan
 
 
 def _load_arrays(path: Path, name: str) -> ArrayStore:
@@ -182,14 +205,14 @@ def _id(code: str, target: str | None, source: str | None, edits: list[dict[str,
     return hashlib.sha256(content).hexdigest()[:12]
 
 
-def _refuse_to_erase(path: Path) -> None:
+def refuse_to_erase(path: Path, option: str = "--save-plan") -> None:
     """Raise OutputError where a file holds anything but a plan without decisions."""
     try:
-        found = "a plan with decisions in it" if _has_decisions(load(path)[0]) else ""
+        found = "a plan with decisions in it" if _has_decisions(read(path)) else ""
     except UsageError:
         found = "a file that is no plan"
     if found:
-        raise OutputError(f"{path} is {found}, which is kept; give another --save-plan, or remove it first")
+        raise OutputError(f"{path} is {found}, which is kept; give another {option}, or remove it first")
 
 
 def _has_decisions(plan: Plan) -> bool:

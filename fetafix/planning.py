@@ -2,55 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from fetafix import plan as plans
 from fetafix.edit_data import ArrayStore
-from fetafix.errors import OutputError
+from fetafix.errors import OutputError, UsageError
+from fetafix.inputs.recipe import Preprocess, diff, parse
 from fetafix.journal import Journal
-from fetafix.options import RUNTIME, RepairOptions
+from fetafix.options import RUNTIME, Options, RepairOptions
 from fetafix.repair import Group
+from fetafix.report import ModelInfo
 from fetafix.session import Session
 
 _OPTIONS = (
-    "samples", "seed", "rounds", "batch", "gate", "task", "max_mismatch", "confidence", "source_arch", "target_arch",
-    "trust",
+    "samples", "seed", "rounds", "batch", "threads", "gate", "task", "max_mismatch", "confidence", "search",
+    "source_arch", "target_arch", "trust",
     *(f"{side}_{name}" for side in ("source", "target") for name in RUNTIME),
 )  # fmt: skip
+_BOUNDS = ("max_abs", "mean_abs", "max_rel", "rel_l2")
 
 
-def approved(session: Session, path: str | Path) -> tuple[plans.Plan, ArrayStore, list[plans.Entry]]:
-    """A plan made for these very models, and its approved entries. Raises UsageError where none is approved."""
-    loaded, store = plans.load(path)
-    loaded.check_models(*session.paths)
-    return loaded, store, loaded.approved()
+@dataclass(frozen=True, slots=True)
+class Held(os.PathLike[str]):
+    """A plan as it was read at one moment: what is decided in its file afterwards plays no part."""
+
+    path: str
+    plan: plans.Plan
+    store: ArrayStore
+
+    def __fspath__(self) -> str:
+        """The file that it was read from."""
+        return self.path
+
+    def __str__(self) -> str:
+        return self.path
+
+
+def held(path: str | os.PathLike[str]) -> Held:
+    """The plan of a file, or one that is held already. Raises UsageError where it cannot be read."""
+    return path if isinstance(path, Held) else Held(os.fspath(path), *plans.load(path))
+
+
+def approved(session: Session, held: Held) -> list[plans.Entry]:
+    """The approved entries of a plan made for these very models. Raises UsageError where none is approved."""
+    first, second = (plans.File(path=i.path, sha256=i.sha256) for i in (session.source_info, session.target_info))
+    held.plan.check_models(first, second)
+    return held.plan.approved()
 
 
 def groups(session: Session, wanted: RepairOptions, journal: Journal) -> list[Group]:
     """The approved entries of the plan that `wanted` names, as groups of edits."""
     assert wanted.plan is not None
-    loaded, store, entries = approved(session, wanted.plan)
-    refused = [e.id for e in loaded.entries if e.approved is False]
+    plan = held(wanted.plan)
+    entries = approved(session, plan)
+    refused = [e.id for e in plan.plan.entries if e.approved is False]
     journal.write("plan", path=str(wanted.plan), approved=[e.id for e in entries], approved_by=wanted.approved_by,
                   rejected=refused)  # fmt: skip
-    return [Group(e, plans.edits_of(e, store)) for e in entries]
+    return [Group(e, plans.edits_of(e, plan.store)) for e in entries]
 
 
 def save(
     session: Session, wanted: RepairOptions, path: str | Path, proposed: Sequence[Group], store: ArrayStore
 ) -> None:
     """Write a plan of all groups, none of them decided. Raises OutputError."""
-    first, second = session.source_info, session.target_info
-    plan = plans.Plan(
-        source=plans.File(path=first.path, sha256=first.sha256),
-        target=plans.File(path=second.path, sha256=second.sha256),
-        seed=session.options.seed,
-        options=plain(session, wanted),
-        entries=[g.entry for g in proposed],
-    )
-    plans.save(plan, path, store)
+    entries = [g.entry for g in proposed]
+    plans.save(planned(session.source_info, session.target_info, session.options, wanted, entries), path, store)
+
+
+def planned(
+    source: ModelInfo, target: ModelInfo, options: Options, wanted: RepairOptions, entries: list[plans.Entry]
+) -> plans.Plan:
+    """A plan of these entries, made here and now; relative paths in it start from the current folder."""
+    first, second = (plans.File(path=i.path, sha256=i.sha256) for i in (source, target))
+    return plans.Plan(
+        source=first, target=second, seed=options.seed, folder=str(Path.cwd()), options=told(options, wanted),
+        entries=entries,
+    )  # fmt: skip
 
 
 def offer(
@@ -61,11 +92,45 @@ def offer(
         save(session, wanted, path, proposed, store)
     except OutputError as error:
         return f"no plan was written: {error}"
-    return f'plan written to {path}: set "approved" in it, and apply it with --apply --plan {path}'
+    return f"plan written to {path}: read and decide it with fetafix review {path}, or apply it with --apply --plan"
 
 
 def plain(session: Session, wanted: RepairOptions) -> dict[str, Any]:
-    """The options of a run as plain data."""
-    given = session.options
+    """The options of a session as plain data."""
+    return told(session.options, wanted)
+
+
+def told(given: Options, wanted: RepairOptions) -> dict[str, Any]:
+    """The options of a run as plain data; `options_of` is the way back."""
     data = {n: getattr(given, n) for n in _OPTIONS}
+    data |= {n: _recipe(getattr(given, n)) for n in ("source_preprocess", "target_preprocess")}
+    data["tolerance"] = {name: _bounds(value) for name, value in given.tolerance.items()}
     return {**data, "data": None if given.data is None else str(given.data), "bake": wanted.bake, "apply": wanted.apply}
+
+
+def options_of(plan: plans.Plan, data: str | Path | None, trust: bool) -> Options:
+    """The options that a plan was made with, as the plan tells them; what it does not tell is left to the defaults.
+
+    data: where the samples are now. trust: whoever applies a plan says anew whether code may run; a plan cannot.
+    Raises UsageError where the plan's options make no sense.
+    """
+    known = {f.name for f in fields(Options)}
+    told = {k: v for k, v in plan.options.items() if k not in ("bake", "apply")}
+    if unknown := sorted(told.keys() - known):
+        raise UsageError(f"the plan was made with an option {unknown[0]!r} that this fetafix does not know")
+    try:
+        return Options(**{**told, "data": data, "trust": trust, "seed": plan.seed})
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"the plan's options cannot be read: {error}") from error
+
+
+def _recipe(given: Any) -> Any:
+    """Preprocessing as plain data: a preset's name or a text stays, a record becomes what it changes."""
+    return given if given is None or isinstance(given, str) else diff(Preprocess(), parse(given)) or "raw"
+
+
+def _bounds(given: Any) -> Any:
+    """A tolerance as plain data."""
+    if isinstance(given, int | float | Mapping):
+        return given
+    return {n: v for n in _BOUNDS if (v := getattr(given, n, None)) is not None}

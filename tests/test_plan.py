@@ -120,18 +120,12 @@ def test_deciding_an_unknown_entry_names_the_known() -> None:
         plans.decide(make()[0], "zzz", True)
 
 
-def test_another_model_is_refused(tmp_path: Path) -> None:
-    source, target = tmp_path / "a.onnx", tmp_path / "b.pt"
-    source.write_bytes(b"a")
-    target.write_bytes(b"b")
-    plan = plans.Plan(
-        source=plans.File(path=str(source), sha256=plans.file_hash(source)),
-        target=plans.File(path=str(target), sha256=plans.file_hash(target)), seed=0,
-    )
-    plan.check_models(source, target)
-    target.write_bytes(b"c")
-    with pytest.raises(UsageError, match="another target"):
-        plan.check_models(source, target)
+def test_another_model_is_refused() -> None:
+    source, target = (plans.File(path=name, sha256=digest * 64) for name, digest in (("a.onnx", "a"), ("b.pt", "b")))
+    plan = plans.Plan(source=source, target=target, seed=0)
+    plan.check_models(source, plans.File(path="moved.pt", sha256=target.sha256))
+    with pytest.raises(UsageError, match=r"another target: b\.pt with SHA-256 b+…, but c\.pt differs"):
+        plan.check_models(source, plans.File(path="c.pt", sha256="c" * 64))
 
 
 def test_an_unwritable_place_is_named_and_nothing_is_left(tmp_path: Path) -> None:

@@ -13,8 +13,8 @@ from fetafix.cli.run import execute
 from fetafix.outputs import default_output
 
 _REPAIR = (
-    "output", "apply", "bake", "plan", "save_plan", "save_patch", "approved_by", "journal", "offer_plan",
-    "offer_journal",
+    "output", "apply", "bake", "plan", "save_plan", "save_patch", "approved_by", "journal", "save_run",
+    "offer_plan", "offer_journal",
 )  # fmt: skip
 
 
@@ -28,6 +28,8 @@ _REPAIR = (
               help="Where the plan goes (default: <target's stem>.plan.json in the current folder).")
 @click.option("--save-patch", type=click.Path(), metavar="FILE",
               help="Write what is kept as a patch: `fetafix patch apply` replays it onto another conversion.")
+@click.option("--save-run", type=click.Path(), metavar="DIR",
+              help="Keep report, plan and journal in DIR, where `fetafix review DIR` reads them.")
 @click.option("--no-plan", is_flag=True, help="A dry run writes no plan.")
 @click.option("--approved-by", metavar="NAME", help="Who approved the repairs; recorded in the journal.")
 @click.option("--journal", type=click.Path(), metavar="FILE",
@@ -53,6 +55,10 @@ def repair(**given: Any) -> None:
         raise click.UsageError("--plan needs --apply: a plan is what is to be applied")
     if given["no_plan"] and given["save_plan"]:
         raise click.UsageError("--save-plan writes a plan and --no-plan none; give one of them")
+    doubled = [k for k in ("plan", "save_plan", "no_plan", "journal") if given[k]] if given["save_run"] else []
+    if doubled:
+        raise click.UsageError(f"--save-run keeps plan and journal in its folder; leave out --{doubled[0]}"
+                               .replace("_", "-"))
     if given["output"] and not given["apply"]:
         raise click.UsageError("-o needs --apply: without it nothing is written")
     wanted = request(given)
@@ -70,6 +76,8 @@ def repair(**given: Any) -> None:
 
 def _records(target: str, given: Mapping[str, Any]) -> dict[str, Any]:
     """Where plan and journal go when nobody says so."""
+    if given["save_run"]:
+        return {}
     if given["apply"]:
         out = Path(given["output"]) if given["output"] else default_output(target)
         return {"offer_journal": None if given["journal"] else out.with_name(f"{out.name}.journal.jsonl")}
