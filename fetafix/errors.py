@@ -9,6 +9,7 @@
     │   ├── UntrustedModel       opening it would run code from the file
     │   ├── RuntimeCrash         its runtime failed, died or ran out of memory
     │   └── LiftError            it runs, but no ONNX view of it could be made
+    ├── LostTask                 every process that a task was given to died         (exit 3)
     ├── EditError                an edit does not fit the graph that it is applied to (exit 1)
     └── OutputError              a result cannot be written                          (exit 2)
 
@@ -58,6 +59,12 @@ class RuntimeCrash(ModelError):
 
 class LiftError(ModelError):
     """The artifact runs, but no ONNX view of it could be made."""
+
+
+class LostTask(FetafixError):
+    """Every process that a task was given to died, or the cluster has no worker left, so nothing is known of it."""
+
+    exit_code = 3
 
 
 class EditError(FetafixError):

@@ -18,7 +18,7 @@ from typing import IO
 from fetafix.channel import Channel, nameless_file
 from fetafix.worker import Status
 
-_ROOT = str(Path(__file__).resolve().parent.parent)
+ROOT = str(Path(__file__).resolve().parent.parent)
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def launch(memory_limit: int = 0, model: str = "") -> Worker:
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=(theirs.fileno(), counters),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([_ROOT, *([known] if known else [])])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, *([known] if known else [])])},
         )
     finally:
         theirs.close()

@@ -21,12 +21,12 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
     ("render",),
     ("api", "operation", "inject", "harden", "convert", "gate", "offer", "reconvert", "repro", "patch", "stress"),
     ("session", "repair", "localize", "treat", "heal", "together", "findings", "explained", "judging", "drawing",
-     "probing", "workbench", "lift_check", "tapped", "options", "outputs", "preparation", "planning", "annex",
-     "boundary", "hidden", "rivals", "evidence", "unmask", "ranking", "depth",
+     "probing", "workbench", "lift_check", "tapped", "options", "outputs", "preparation", "planning", "run_folder",
+     "annex", "boundary", "hidden", "rivals", "evidence", "unmask", "ranking", "depth",
      "restore", "last_resort", "unoptimised", "kept"),
     ("faults",),
     ("judge", "graph", "inputs", "storage.trials"),
-    ("parallel", "pending", "worker", "launch", "feeding", "channel"),
+    ("parallel", "pending", "worker", "launch", "feeding", "channel", "executor"),
     ("formats",),
     ("graph.proto", "graph.evaluate", "graph.canonical"),
     ("plan", "edit_data", "edits"),
@@ -78,7 +78,8 @@ def test_fault_types_know_no_format_and_not_each_other() -> None:
 
 @pytest.mark.parametrize(("package", "allowed"), [
     *((framework, {"formats", "convert", "demo", "bench"}) for framework in sorted(FRAMEWORKS)),
-    ("click", {"cli"}), ("rich", {"cli"}), ("yaml", {"config"}), ("sklearn", {"demo"}), ("matplotlib", {"render"}),
+    ("click", {"cli"}), ("distributed", {"executor"}), ("rich", {"cli"}),
+    ("yaml", {"config"}), ("sklearn", {"demo"}), ("matplotlib", {"render"}),
     ("pickle", {"formats", "channel", "parallel", "worker"}),
 ])
 def test_a_package_stays_in_its_place(package: str, allowed: set[str]) -> None:
@@ -142,7 +143,8 @@ DISTRIBUTIONS = {
 def test_what_is_imported_is_declared() -> None:
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text("utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = (*project["dependencies"], *extras["torch"], *extras["tensorflow"], *extras["demo"], *extras["plots"])
+    wanted = (*project["dependencies"], *extras["torch"], *extras["tensorflow"], *extras["demo"], *extras["plots"],
+              *extras["cluster"])
     declared = {re.split(r"[<>=\[]", d)[0].lower() for d in wanted}
     used = {p for targets in imports().values() for p in targets if p not in imports()} - {"fetafix"}
     packages = {DISTRIBUTIONS.get(p, p).lower() for p in used - set(sys.stdlib_module_names)}

@@ -1,0 +1,118 @@
+"""The workers of an existing Dask cluster (extra `[cluster]`).
+
+A task that reaches a Dask worker runs in a process of its own there (`fetafix.executor.local`), which handles the
+death of that process; when the Dask worker itself or its machine dies, the scheduler gives the task to another one, a
+few times (`distributed.scheduler.allowed-failures`). Workers need the same fetafix and the same files under the same
+names.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from fetafix import __version__
+from fetafix.errors import LostTask, UsageError
+from fetafix.executor import Call, Outcome
+from fetafix.executor.local import Local
+
+T = TypeVar("T")
+R = TypeVar("R")
+_CONNECT_S, _POLL_S = 10.0, 2.0
+_idle: list[Local] = []  # in a Dask worker: processes that earlier tasks left
+
+
+class Cluster:
+    """Tasks on the workers of a Dask scheduler. patience: seconds without any worker until tasks are given up."""
+
+    def __init__(self, address: str, patience: float = 60.0) -> None:
+        self.address, self.patience = address, patience
+        self._client = _connected(address)
+
+    def run(self, function: Callable[[T], R], arguments: Sequence[T]) -> Iterator[Outcome[R]]:
+        """function(argument) for each argument, in the order in which they are done; see `Executor`."""
+        from distributed import wait
+
+        place, search = os.getcwd(), tuple(p for p in sys.path if p)
+        futures = {}
+        for index, argument in enumerate(arguments):
+            call = Call(function, argument, place, search)
+            futures[self._client.submit(perform, call, __version__, pure=False)] = index
+        alone = time.monotonic()  # since when no worker was seen
+        try:
+            while futures:
+                try:
+                    done = wait(list(futures), timeout=_POLL_S, return_when="FIRST_COMPLETED").done
+                except TimeoutError:
+                    done = set()
+                for future in done:
+                    yield _outcome(future, futures.pop(future))
+                if done or self._workers():
+                    alone = time.monotonic()
+                elif time.monotonic() - alone > self.patience:
+                    yield from (Outcome(i, error=self._deserted()) for i in futures.values())
+                    return
+        finally:
+            self._client.cancel(list(futures))
+
+    def _workers(self) -> int:
+        try:
+            return len(self._client.nthreads())
+        except (OSError, TimeoutError):
+            return 0
+
+    def _deserted(self) -> LostTask:
+        return LostTask(f"the cluster {self.address} has had no worker for {self.patience:.0f} s")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.close()
+
+
+def perform(call: Call, version: str) -> Outcome[Any]:
+    """One task, in a Dask worker: in a process of its own, for a Dask worker runs tasks in threads."""
+    if version != __version__:
+        return Outcome(0, error=UsageError(f"this worker has fetafix {__version__}, the caller {version}"))
+    try:
+        crew = _idle.pop()
+    except IndexError:
+        crew = Local(1)
+    outcome = next(iter(list(crew.run(call.function, [call.argument], call.folder, call.search))))
+    _idle.append(crew)
+    return outcome
+
+
+def _connected(address: str) -> Any:
+    """A client of the scheduler. Raises UsageError."""
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise UsageError("a cluster needs Dask: pip install 'fetafix[cluster]'") from error
+    try:
+        return Client(address, timeout=_CONNECT_S, set_as_default=False, name="fetafix")
+    except (OSError, TimeoutError, ValueError) as error:
+        raise UsageError(
+            f"no Dask scheduler answers at {address}; expected an address such as tcp://host:8786, as `dask scheduler` "
+            f"prints it ({type(error).__name__}: {error})") from error
+
+
+def _outcome(future: Any, index: int) -> Outcome[Any]:
+    """What came of a future that is done."""
+    from dataclasses import replace
+
+    if future.status == "finished":
+        return replace(future.result(), index=index)
+    if future.status == "error":
+        error = future.exception()
+        killed = type(error).__name__ == "KilledWorker"
+        words = "every worker of the cluster that it was given to died" if killed else f"{type(error).__name__}: {error}"
+        return Outcome(index, error=LostTask(words))
+    return Outcome(index, error=LostTask(f"the cluster gave it up ({future.status}): has the scheduler ended?"))

@@ -1,0 +1,73 @@
+"""Tasks for the tests of executors: what they do is easy to tell from outside."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import NamedTuple
+
+from fetafix.errors import UsageError
+
+
+def squared(number: int) -> int:
+    return number * number
+
+
+def place(_: int) -> str:
+    return os.getcwd()
+
+
+def interrupted_by_alarm(_: int) -> str:
+    """Works in the main thread only."""
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+    return "set"
+
+
+def refusing(number: int) -> int:
+    if number == 1:
+        raise UsageError("one is refused")
+    if number == 2:
+        raise KeyError("two")
+    return number
+
+
+def saying_goodbye(number: int) -> int:
+    if number == 1:
+        os.write(2, b"the last words\n")
+        os._exit(7)
+    return number
+
+
+class Deadly(NamedTuple):
+    """A task that kills its process the first time it is tried; `marks` gets a file a try."""
+
+    number: int
+    marks: str
+    fatal: bool
+
+
+def killed_once(task: Deadly) -> int:
+    mark = Path(task.marks) / str(task.number)
+    if task.fatal and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return task.number * 10
+
+
+class Waiting(NamedTuple):
+    """A task that says who it is and, unless it is the first, waits until it may go on."""
+
+    number: int
+    folder: str
+
+
+def told_who(task: Waiting) -> int:
+    """Writes its own process id and its parent's to FOLDER/NUMBER, and waits for FOLDER/go."""
+    folder = Path(task.folder)
+    mark = folder / f".{task.number}"
+    mark.write_text(f"{os.getpid()} {os.getppid()}", "utf-8")
+    mark.rename(folder / str(task.number))
+    if task.number:
+        os.close(os.open(folder / "go", os.O_RDONLY))  # a named pipe: opens once somebody writes
+    return task.number * 10
