@@ -102,10 +102,12 @@ def _run(
 
 def _checked(session: Session) -> Report:
     from fetafix import evidence
+    from fetafix.exhibiting import differing
 
     judgement = depth.judged(session, stop=True)
     report = evidence.extended(session, report_on(session, judgement), judgement)
-    return msgspec.structs.replace(report, notes=[*report.notes, *_coded(session, report.verdict)])
+    report = msgspec.structs.replace(report, notes=[*report.notes, *_coded(session, report.verdict)])
+    return differing.judged(report, session, judgement, "all")
 
 
 def report_on(session: Session, judgement: Judgement) -> Report:

@@ -45,7 +45,7 @@ def finding(step: Step, suspicion: Suspicion, fault: FaultType, source: Names, t
     key, twin = suspicion.target, suspicion.source
     if isinstance(site, Segment):
         key = key or site.goal.target
-        twin = twin or _counterpart(site, key)
+        twin = twin or counterpart(site, key)
     evidence = {k: plain(v) for k, v in suspicion.evidence.items()}
     return Finding(
         code=suspicion.code,
@@ -67,7 +67,7 @@ def _trial(step: Step) -> dict[str, Any]:
     return {"error_after_trial": _finite(step.remedy.after), "edits_tried": len(step.diagnosis.tried)}
 
 
-def _counterpart(segment: Segment, key: str) -> str | None:
+def counterpart(segment: Segment, key: str) -> str | None:
     """The source node that corresponds to a target node of a segment: its twin, else what makes the segment's goal."""
     if key == segment.goal.target and segment.goal.source in segment.source.producers:
         return segment.goal.source

@@ -15,6 +15,7 @@ import msgspec
 
 from fetafix import repair
 from fetafix.errors import FetafixError
+from fetafix.exhibiting.attach import behind
 from fetafix.files import replacing
 from fetafix.formats import sha256
 from fetafix.journal import Journal
@@ -80,9 +81,11 @@ def _kept(
     output = _written(session, made, wanted, journal) if wanted.apply else None
     others = [r if r.status != "kept" else msgspec.structs.replace(r, status="rejected", why="restoring is better")
               for r in report.repairs]
+    found = _findings(made)
+    report = behind(report, len(found))
     return msgspec.structs.replace(
         report, verdict=verdict, reason=reason, output=output, agreement=before.agreement, after=proof.agreement,
-        passed=proof.ruling.passed, findings=[*_findings(made), *report.findings],
+        passed=proof.ruling.passed, findings=[*found, *report.findings],
         repairs=[_record(made, "kept"), *others],
     )
 

@@ -31,6 +31,8 @@ from fetafix import (
 from fetafix.api import report_on
 from fetafix.edit_data import ArrayStore
 from fetafix.errors import LiftError
+from fetafix.exhibiting import differing, gather
+from fetafix.exhibiting.attach import undone
 from fetafix.faults import catalogue
 from fetafix.findings import rejected
 from fetafix.formats import sha256
@@ -55,6 +57,7 @@ def localized(session: Session, reproductions: str | Path | None = None) -> Repo
     report = evidence.extended(session, _as(report_on(session, judgement), command="localize"), judgement)
     if _settled(report, session):
         return report
+    report = differing.judged(report, session, judgement, "all")
     with ExitStack() as stack:
         bench = _lifted(session, stack)
         if bench.failures:
@@ -69,7 +72,7 @@ def localized(session: Session, reproductions: str | Path | None = None) -> Repo
         report = _as(report, findings=located.findings(bench, catalogue()), notes=notes)
         if reproductions is not None:
             report = _reproduced(report, bench, located, reproductions)
-        return _explained(report, bench, located)
+        return gather.located(_explained(report, bench, located), bench, located)
 
 
 def repaired(session: Session, wanted: RepairOptions) -> Report:
@@ -92,6 +95,7 @@ def repaired(session: Session, wanted: RepairOptions) -> Report:
         if _settled(report, session) and not (wanted.plan and report.passed):
             journal.write("nothing to repair", reason=report.reason)
             return report
+        report = differing.judged(report, session, judgement, "all")
         bench = _lifted(session, stack)
         if bench.failures:
             report = _tapped(report, session, bench)
@@ -136,6 +140,7 @@ class Operation:
         )  # fmt: skip
         if located is not None:
             report = _explained(report, self.bench, located, repaired=trial.copy is not None)
+        report = gather.located(report, self.bench, located, trial)
         if trial.copy is None:
             self.journal.write("nothing kept", reason=_nothing(located))
             return _as(report, reason=f"{report.reason.rstrip('.')}. {_nothing(located)}")
@@ -175,6 +180,8 @@ class Operation:
         self.journal.write("proof", which="heldout", before=first.agreement, after=proof.agreement)
         if not repair.better(proof, first) and self.session.samplings.heldout:
             return self._rolled_back(_as(report, agreement=first.agreement))
+        mended = differing.Repaired(trial.copy.process, trial.copy.preprocess, proof)
+        report = differing.judged(report, self.session, first, "heldout", mended)
         ranking.teach(self.journal, self.ranking, located.steps if located else (), trial.kept)
         verdict, reason = _ending(proof, trial, self.wanted, report.quantisation)
         left = evidence.still_hidden(self.session, proof, trial.copy.process) if trial.copy.preprocess is None else ""
@@ -202,6 +209,7 @@ class Operation:
         why = "on samples that the repair was not chosen on it is no better, so it is dropped"
         dropped = [_as(r, status="rejected", why=why) if r.status == "kept" else r for r in report.repairs]
         self.journal.write("rolled back", reason=why)
+        report = undone(report)
         return _as(report, repairs=dropped, reason=f"{report.reason.rstrip('.')}. The repair was rolled back: {why}.")
 
     def _write(self, kept: Sequence[Group]) -> Output:

@@ -10,11 +10,13 @@ The source's outputs are kept, so that judging another target does not run the s
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, Self
+
+import numpy as np
 
 from fetafix import probing
 from fetafix.annex import Annex, Carry, carry
@@ -226,6 +228,20 @@ class Session:
         room = limit - len(at)
         return annex.source.take(at).joined(both[0], room), annex.target.take(at).joined(both[1], room)
 
+    def answers(
+        self, positions: Sequence[int], target: ModelProcess | None = None, preprocess: Any = None
+    ) -> tuple[Outputs, Outputs]:
+        """(source's, target's) outputs of the samples at some positions, both by the source's names, in its layout.
+
+        target, preprocess: as in `judge`.
+        """
+        usual, chunk = target is None and preprocess is None, self._chunk(len(positions))
+        opponent = self._opponent if usual else self._other(target, preprocess)
+        ours = _joined_rows(self._outputs(self.source, self.samplings.source, positions, chunk))
+        theirs = _joined_rows(self._outputs(opponent.process, opponent.samples, positions, chunk, usual))
+        bound = opponent.bindings.outputs
+        return ours, {b.source: b.to_source(theirs[b.target], ours[b.source].shape) for b in bound}
+
     def swap_test(self, which: Which = "search", limit: int | None = 16) -> Judgement | None:
         """The target on the tensors that the SOURCE gets, axes turned to its layout: preprocessing plays no part in it.
 
@@ -308,7 +324,7 @@ class Session:
                     self.options.progress("comparing", total.samples, len(positions))
                     if stop and judge.settled(total, opponent, len(positions)):
                         break
-            names = [self._name(p) for p in positions]
+            names = [self.name(p) for p in positions]
             for annex, at in beside:
                 if at:
                     total += self._annexed(opponent, annex, at)
@@ -361,7 +377,8 @@ class Session:
         views = [View(n, outputs[n], alone, codes.step(self.source_info, n)) for n in names]
         return choose(views, wishes(self.options.task), self.bindings.output_names, self.options.gate)
 
-    def _name(self, position: int) -> str:
+    def name(self, position: int) -> str:
+        """What a report calls the sample at a position."""
         index = self.samplings.source.indices[position]
         files = getattr(self.samplings.data, "files", None)
         return str(files.name(index)) if files is not None else f"sample {index}"
@@ -369,6 +386,11 @@ class Session:
     def timed(self, what: str) -> Timed:
         """Adds the seconds of a `with` block to `timings`."""
         return Timed(self.timings, what)
+
+
+def _joined_rows(chunks: Iterable[Outputs]) -> Outputs:
+    rows = list(chunks)
+    return {n: np.concatenate([r[n] for r in rows]) for n in rows[0]}
 
 
 def _joined(failures: Sequence[ModelError]) -> ModelError:

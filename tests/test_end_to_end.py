@@ -20,14 +20,14 @@ from tests.small_models import node, save
 KEYS: dict[str, set[str]] = {
     "": {"schema_version", "verdict", "reason", "seed", "samples", "source", "target", "agreement", "after", "findings",
          "repairs", "output", "journal", "timings", "gate", "passed", "notes", "command", "offers", "quantisation",
-         "search", "reproductions"},
+         "search", "reproductions", "exhibits"},
     "samples": {"search", "heldout", "origin", "skipped", "rounds", "stopped_early"},
     "source": {"path", "format", "sha256", "inputs", "outputs", "details"},
     "target": {"path", "format", "sha256", "inputs", "outputs", "details"},
     "agreement": {"samples", "top1", "top1_bounds", "top5", "kendall_tau", "max_abs", "mean_abs", "max_rel", "mean_rel",
                   "cosine", "sqnr_db", "noise_floor", "tolerance", "outputs", "mismatches", "tasks"},
     "findings": {"code", "category", "title", "source_layer", "target_layer", "evidence", "local_error", "confidence",
-                 "explanation"},
+                 "explanation", "advice"},
     "repairs": {"id", "code", "target_layer", "edits", "status", "before", "after", "why"},
     "output": {"path", "sha256"},
 }

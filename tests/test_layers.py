@@ -23,7 +23,7 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
     ("session", "repair", "localize", "treat", "heal", "together", "findings", "explained", "judging", "drawing",
      "probing", "workbench", "lift_check", "tapped", "options", "outputs", "preparation", "planning", "run_folder",
      "annex", "boundary", "hidden", "rivals", "evidence", "unmask", "ranking", "depth",
-     "restore", "last_resort", "unoptimised", "kept"),
+     "restore", "last_resort", "unoptimised", "kept", "exhibiting"),
     ("faults",),
     ("judge", "graph", "inputs", "storage.trials"),
     ("parallel", "pending", "worker", "launch", "feeding", "channel", "executor"),
