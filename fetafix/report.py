@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from fetafix.exhibits import Exhibits, Record
+from fetafix.exhibits import Exhibits
+from fetafix.exhibits import Record as Record
 
 SCHEMA_VERSION = 1
 

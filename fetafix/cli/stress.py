@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 @click.option("--dtype", default="keep", show_default=True, metavar="FORMAT[,…]",
               help="How weights lie in storage: keep (the file's own bytes), fp32, fp16, bf16, q2.5 or any Qm.n, int8.")
 @click.option("--scheme", default="none", show_default=True, metavar="SCHEME[,…]",
-              help="How they are protected: none, scale, ceiling, guard, secded.")
+              help="How they are protected: none, scale, ceiling, guard, secded, rs.")
 @click.option("--granularity", default="tensor", show_default=True, type=click.Choice(["tensor", "channel"]),
               help="One constant and bound a tensor, or one an output channel.")
 @click.option("--max-drop", default="1pt", show_default=True, metavar="DROP", help="Tolerated drop: 1pt, 1% or 0.01.")

@@ -20,7 +20,6 @@ is that of `reed_solomon`.
 from __future__ import annotations
 
 import hashlib
-import math
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fetafix.errors import UnreadableModel
+from fetafix.storage.left_over import byte_rate, tail
 from fetafix.storage.reed_solomon import check_bytes, codewords, restore
 from fetafix.storage.reed_solomon_decoder import LENGTH
 
@@ -116,12 +116,7 @@ def expected_lost(size: int, checks: int, ber: float) -> float:
 
     The number of wrong bytes of 255 is binomial with a rate of 1 − (1 − BER)⁸ each.
     """
-    wrong = -math.expm1(8 * math.log1p(-ber)) if ber < 1 else 1.0
-    if not 0.0 < wrong < 1.0:
-        return codewords(size, checks) * wrong
-    terms = (math.lgamma(LENGTH + 1) - math.lgamma(k + 1) - math.lgamma(LENGTH - k + 1)
-             + k * math.log(wrong) + (LENGTH - k) * math.log1p(-wrong) for k in range(checks // 2 + 1, LENGTH + 1))
-    return codewords(size, checks) * sum(math.exp(t) for t in terms)
+    return codewords(size, checks) * tail(LENGTH, checks // 2 + 1, byte_rate(ber))
 
 
 def _length(size: int, checks: int, segment: int) -> int:

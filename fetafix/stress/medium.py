@@ -11,6 +11,7 @@ and what the protection reads of those is written into the copy, in the file's o
 from __future__ import annotations
 
 import mmap
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -24,13 +25,15 @@ from fetafix import formats
 from fetafix.errors import UsageError
 from fetafix.formats import checksums, stored
 from fetafix.storage.holding import Held
+from fetafix.storage.left_over import check_bits, left_over
 from fetafix.storage.schemes import Plan, Stored, load, store
-from fetafix.stress.options import named
+from fetafix.stress.options import Storing
 from fetafix.stress.record import Storage
 from fetafix.stress.tables import Bytes, Codes, cast
 
 Array = npt.NDArray[Any]
 _WHOLE = "file"
+_AS_IS = Storing()
 _ROLES = {"weights": ("weight",), "constants": ("constant",), "tensors": ("weight", "constant")}
 
 
@@ -51,19 +54,25 @@ class Part:
 class Target:
     """What is to be struck in one model file: its parts, in order, their bits one after the other.
 
-    path: the model; files: all files that the parts lie in. checked: whether the format keeps checksums of what is
-    struck, which are renewed as if the storage behind them had none.
+    path: the model. checked: whether the format keeps checksums of what is struck, which are renewed as if the storage
+    behind them had none. checks: check bytes of each Reed-Solomon codeword behind the parts, 0 for none; they are
+    struck like the rest, and what they can mend is whole before it is read.
     """
 
     path: Path
     storage: Storage
     parts: tuple[Part, ...]
     checked: bool = False
+    checks: int = 0
 
     @property
     def bits(self) -> int:
-        """Bits in storage."""
+        """Bits in storage, check bytes included."""
         return self.storage.bits
+
+    def read_wrong(self, where: Array) -> Array:
+        """Which bits of the parts are wrong when they are read, of flips at these bits in storage."""
+        return left_over(where, sum(p.bits for p in self.parts), self.checks) if self.checks else where
 
     @cached_property
     def edges(self) -> Array:
@@ -84,13 +93,16 @@ class Target:
                 Codes(coded, starts[self.coded].tolist()) if coded else None)
 
 
-def target(path: Path, scope: str = "weights", plan: Plan | None = None, granularity: str = "tensor") -> Target:
+def target(
+    path: Path, scope: str = "weights", storing: Storing = _AS_IS, granularity: str = "tensor"
+) -> Target:
     """What flips strike in a model file, which is a copy already (`stored.copy`).
 
     granularity: "channel" takes each tensor's own axis of output channels. Raises UsageError where nothing lies there.
     """
     if scope == _WHOLE:
-        return _file(path, plan)
+        return _file(path, storing)
+    plan = storing.plan
     wanted = [h for h in stored.held(path) if h.role in _ROLES[scope]]
     if not wanted:
         raise UsageError(f"{path}: holds no {scope} that flips could strike; try another --scope")
@@ -99,23 +111,29 @@ def target(path: Path, scope: str = "weights", plan: Plan | None = None, granula
                          "--scheme stores otherwise; take --dtype keep, which strikes them as they are")
     both = scope == "tensors"  # constants beside weights stay as the file has them
     parts = tuple(_part(h, None if both and h.role == "constant" else plan, granularity) for h in wanted)
-    dtype, scheme = ("keep", "none") if plan is None else (named(plan.encoding), str(plan.scheme))
     storage = Storage(
-        scope=scope, dtype=dtype, scheme=scheme, granularity=granularity, tensors=len(parts),
-        values=sum(h.size for h in wanted), bits=sum(p.bits for p in parts),
+        scope=scope, dtype=storing.dtype, scheme=storing.scheme, granularity=granularity, tensors=len(parts),
+        values=sum(h.size for h in wanted), bits=_bits(parts, storing.checks),
         mixed=0 if plan is None else sum(p.kept is None for p in parts))
-    return Target(path, storage, parts, formats.recognise(path) == "keras")
+    return Target(path, storage, parts, formats.recognise(path) == "keras", storing.checks)
 
 
-def _file(path: Path, plan: Plan | None) -> Target:
-    if plan is not None:
-        raise UsageError("--scope file strikes the file's own bytes, so --dtype is keep and --scheme none")
+def _bits(parts: Sequence[Part], checks: int) -> int:
+    """In storage, check bytes included."""
+    data = sum(p.bits for p in parts)
+    return data + check_bits(data, checks) if checks else data
+
+
+def _file(path: Path, storing: Storing) -> Target:
+    if storing.plan is not None:
+        raise UsageError("--scope file strikes the file's own bytes, so --dtype is keep, and --scheme none or rs")
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file())
     else:
         files = list(dict.fromkeys([path, *(h.path for h in _held_or_none(path))]))
     parts = tuple(Part(f, ((0, f.stat().st_size),), 8 * f.stat().st_size) for f in files if f.stat().st_size)
-    return Target(path, Storage(scope=_WHOLE, bits=sum(p.bits for p in parts)), parts)
+    storage = Storage(scope=_WHOLE, scheme=storing.scheme, bits=_bits(parts, storing.checks))
+    return Target(path, storage, parts, checks=storing.checks)
 
 
 def _held_or_none(path: Path) -> list[Held]:
@@ -169,6 +187,7 @@ class Medium:
 
     def strike(self, where: Array) -> None:
         """Flip bits: sorted, distinct positions among the target's bits, int64 (flips,)."""
+        where = self._target.read_wrong(where)
         coded = self._target.coded[np.searchsorted(self._target.edges, where, "right") - 1]
         for table, own in zip(self._target.tables, (where[~coded], where[coded]), strict=True):
             for change in table.changes(own) if table is not None and own.size else ():

@@ -10,6 +10,7 @@ from typing import Literal
 from fetafix.errors import UsageError
 from fetafix.formats.base import OpenOptions
 from fetafix.storage.encodings import INT8, Encoding, encoding
+from fetafix.storage.left_over import CHECKS
 from fetafix.storage.schemes import SCHEMES, Plan
 from fetafix.storage.sweep import rates
 from fetafix.storage.trials import LEAST, MOST, Rule
@@ -18,22 +19,44 @@ Progress = Callable[[str, int, int | None], None]
 SCOPES = ("weights", "constants", "tensors", "file")
 GRANULARITIES = ("tensor", "channel")
 KEEP = "keep"
+BESIDE = "rs"  # the one scheme that protects whatever lies there, by check bytes beside it
+STRESSED = (*SCHEMES, BESIDE)
 FULL = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Storing:
+    """How weights are stored. plan: None for as they are in the file. checks: check bytes of each codeword beside."""
+
+    plan: Plan | None = None
+    checks: int = 0
+
+    @property
+    def dtype(self) -> str:
+        """The number format, by the users' name."""
+        return KEEP if self.plan is None else named(self.plan.encoding)
+
+    @property
+    def scheme(self) -> str:
+        """The protection."""
+        return BESIDE if self.checks else "none" if self.plan is None else self.plan.scheme
 
 
 def _silent(stage: str, done: int, total: int | None) -> None:
     """No progress is shown."""
 
 
-def plan(dtype: str, scheme: str) -> Plan | None:
-    """How weights are stored, or None for as they are in the file. Raises UsageError."""
-    if scheme not in SCHEMES:
-        raise UsageError(f"expected --scheme to be one of {', '.join(SCHEMES)}, found {scheme!r}")
+def storing(dtype: str, scheme: str) -> Storing:
+    """How weights are stored. Raises UsageError for what makes no sense."""
+    if scheme not in STRESSED:
+        raise UsageError(f"expected --scheme to be one of {', '.join(STRESSED)}, found {scheme!r}")
+    if scheme == BESIDE:
+        return Storing(None if dtype == KEEP else Plan(encoding(dtype)), CHECKS)
     if dtype == KEEP:
         if scheme != "none":
             raise UsageError(f"--scheme {scheme} stores weights anew, so say how: --dtype fp32, fp16, bf16, q2.5, int8")
-        return None
-    return Plan(encoding(dtype), scheme)
+        return Storing()
+    return Storing(Plan(encoding(dtype), scheme))  # type: ignore[arg-type]
 
 
 def named(format: Encoding) -> str:
@@ -92,7 +115,7 @@ class StressOptions:
             raise UsageError(f"the tolerated drop is a share, 0.01 or 1pt, found {self.max_drop}")
         if self.scope not in SCOPES or self.granularity not in GRANULARITIES:
             raise UsageError(f"expected a scope of {', '.join(SCOPES)} and a granularity of {', '.join(GRANULARITIES)}")
-        _ = self.rates, self.rule, self.plans
+        _ = self.rates, self.rule, self.storings
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -111,14 +134,14 @@ class StressOptions:
         raise UsageError(f"expected --trials auto, auto:N or a number of 1 or more, found {self.trials!r}")
 
     @property
-    def plans(self) -> tuple[Plan | None, ...]:
+    def storings(self) -> tuple[Storing, ...]:
         """All storages asked for; combinations that make no sense are left out where others remain."""
-        found: list[Plan | None] = []
+        found: list[Storing] = []
         refused: list[UsageError] = []
         for dtype in self.dtypes:
             for scheme in self.schemes:
                 try:
-                    found.append(plan(dtype, scheme))
+                    found.append(storing(dtype, scheme))
                 except UsageError as error:
                     refused.append(error)
         if not found or (refused and len(self.dtypes) == len(self.schemes) == 1):

@@ -23,7 +23,6 @@ from fetafix.formats import stored
 from fetafix.parallel import threads_each
 from fetafix.report import ModelInfo
 from fetafix.storage import sweep
-from fetafix.storage.schemes import Plan
 from fetafix.storage.trials import tolerated
 from fetafix.stress import words
 from fetafix.stress.answers import classes, head, top1
@@ -34,7 +33,7 @@ from fetafix.stress.hosts import Hosts
 from fetafix.stress.journal import Journal, Trial, digest
 from fetafix.stress.lane import Lane, Paper, stated
 from fetafix.stress.medium import Medium, Target, encode, target
-from fetafix.stress.options import StressOptions, named
+from fetafix.stress.options import Storing, StressOptions
 from fetafix.stress.record import Cell, StressReport, Subject
 
 _MARGIN = 1e-9
@@ -69,10 +68,10 @@ def stress(models: Sequence[str | Path], options: StressOptions) -> StressReport
         asked = [_asked(i, Path(m), examiner, hosts, options) for i, m in enumerate(models)]
         subjects: list[Subject] = []
         trials: dict[tuple[str, float], list[Trial]] = {}
-        wanted = [(i, plan) for i in range(len(models)) for plan in options.plans]
-        names = _names([asked[i].path for i, _ in wanted], [plan for _, plan in wanted], options)
-        for place, ((i, plan), name) in enumerate(zip(wanted, names, strict=True)):
-            bench = _Bench(asked[i], plan, name, folder / f"subject-{place}", hosts, options, journal)
+        wanted = [(i, storing) for i in range(len(models)) for storing in options.storings]
+        names = _names([asked[i].path for i, _ in wanted], [storing for _, storing in wanted], options)
+        for place, ((i, storing), name) in enumerate(zip(wanted, names, strict=True)):
+            bench = _Bench(asked[i], storing, name, folder / f"subject-{place}", hosts, options, journal)
             subject, found = bench.measure(place, len(wanted))
             subjects.append(subject)
             trials |= {(name, ber): rows for ber, rows in found.items()}
@@ -90,10 +89,10 @@ def replay(model: str | Path, options: StressOptions, ber: float, trial: int, ou
 
     Raises UsageError where the options ask for several storages, OutputError where it cannot be written.
     """
-    if len(options.plans) != 1:
+    if len(options.storings) != 1:
         raise UsageError("a trial is replayed for one storage: give one --dtype and one --scheme")
     with _scratch([model], 1) as folder:
-        wanted = _struck_copy(Path(model), options.plans[0], folder / "copy", options)
+        wanted = _struck_copy(Path(model), options.storings[0], folder / "copy", options)
         where = sweep.flips_of(options.seed, ber, trial, wanted.bits)
         with Medium(wanted) as medium:
             medium.strike(where)
@@ -103,13 +102,13 @@ def replay(model: str | Path, options: StressOptions, ber: float, trial: int, ou
     return int(where.size)
 
 
-def _struck_copy(path: Path, plan: Plan | None, folder: Path, options: StressOptions) -> Target:
+def _struck_copy(path: Path, storing: Storing, folder: Path, options: StressOptions) -> Target:
     """A copy of a model in the storage asked for, whole."""
     if options.scope == "file":
         formats.recognise(path)
     needed: dict[str, Literal["all", "weights", "none"]] = {"weights": "weights", "file": "none"}
     copied = stored.copy(path, folder, needed.get(options.scope, "all"))
-    wanted = target(copied, options.scope, plan, options.granularity)
+    wanted = target(copied, options.scope, storing, options.granularity)
     encode(wanted)
     return wanted
 
@@ -131,16 +130,16 @@ def _asked(number: int, path: Path, examiner: Examiner, hosts: Hosts, options: S
 class _Bench:
     """One model in one storage: its copies, its lanes, its cells."""
 
-    def __init__(self, asked: Asked, plan: Plan | None, name: str, folder: Path, hosts: Hosts,
+    def __init__(self, asked: Asked, storing: Storing, name: str, folder: Path, hosts: Hosts,
                  options: StressOptions, journal: Journal) -> None:
-        self._asked, self._plan, self._name, self._folder = asked, plan, name, folder
+        self._asked, self._storing, self._name, self._folder = asked, storing, name, folder
         self._hosts, self._options, self._journal = hosts, options, journal
 
     def measure(self, place: int, places: int) -> tuple[Subject, dict[float, list[Trial]]]:
         """The subject's record, and its trials by rate."""
         options = self._options
         try:
-            wanted = _struck_copy(self._asked.path, self._plan, self._folder / "0", options)
+            wanted = _struck_copy(self._asked.path, self._storing, self._folder / "0", options)
         except UnreadableModel as error:  # it runs, so what was asked for is what cannot be done
             raise UsageError(str(error)) from error
         paper, original = self._paper(wanted)
@@ -176,7 +175,7 @@ class _Bench:
         """How trials are marked, and how many samples the file as it is gets right."""
         asked, options = self._asked, self._options
         answers = asked.answers
-        if self._plan is not None:
+        if self._storing.plan is not None:
             with self._hosts.lent(asked.path) as host:
                 try:
                     host.open(wanted.path)
@@ -187,7 +186,7 @@ class _Bench:
         truth = answers if labels is None else labels
         clean = int(np.count_nonzero(answers == truth))
         lost = math.floor(options.max_drop * len(truth) + _MARGIN)
-        plan = None if self._plan is None else (self._plan, wanted.storage)
+        plan = None if self._storing == Storing() else (self._storing.plan, wanted.storage)
         key = digest(formats.sha256(asked.path), plan, wanted.storage, asked.exam.digest, asked.output, options.seed,
                      options.max_drop, options.opening, labels is None)
         paper = Paper(key, asked.exam, asked.output, truth, clean, clean - lost, asked.seconds, options.seed,
@@ -238,14 +237,14 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def _names(paths: Sequence[Path], plans: Sequence[Plan | None], options: StressOptions) -> list[str]:
+def _names(paths: Sequence[Path], storings: Sequence[Storing], options: StressOptions) -> list[str]:
     """Names for tables: the file's, and the storage where there are several; made unique."""
-    several = len(options.plans) > 1
+    several = len(options.storings) > 1
     found: list[str] = []
-    for path, plan in zip(paths, plans, strict=True):
+    for path, storing in zip(paths, storings, strict=True):
         name = path.name
-        if several or plan is not None:
-            name += " keep" if plan is None else f" {named(plan.encoding)} {plan.scheme}"
+        if several or storing != Storing():
+            name += f" {storing.dtype}" + ("" if storing == Storing() else f" {storing.scheme}")
         number = sum(n == name or n.startswith(f"{name} #") for n in found)
         found.append(name if not number else f"{name} #{number + 1}")
     return found

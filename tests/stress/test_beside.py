@@ -13,13 +13,16 @@ from fetafix.storage.encodings import FP16, FP32, INT8, Q2_5
 from fetafix.storage.schemes import Plan
 from fetafix.stress.beside import beside, bit_damage, foresee, layer_damage, replay
 from fetafix.stress.medium import Medium, Target, encode, target
+from fetafix.stress.options import Storing
 from tests.small_models import cnn
 
 PLANS = [None, Plan(FP32, "guard"), Plan(FP16, "ceiling"), Plan(Q2_5), Plan(Q2_5, "scale"), Plan(INT8)]
 
 
-def struck(folder: Path, plan: Plan | None, granularity: str = "channel") -> Target:
-    made = target(stored.copy(cnn(folder / "m.onnx"), folder / "copy"), "weights", plan, granularity)
+def struck(folder: Path, plan: Plan | None, granularity: str = "channel", checks: int = 0) -> Target:
+    folder.mkdir(exist_ok=True)
+    copy = stored.copy(cnn(folder / "m.onnx"), folder / "copy")
+    made = target(copy, "weights", Storing(plan, checks), granularity)
     encode(made)
     return made
 
@@ -51,6 +54,15 @@ def test_prediction_and_measurement_agree(tmp_path: Path, plan: Plan | None) -> 
     assert [p.ber for p in found] == [1e-4, 1e-3] and [p.trials for p in found] == [20, 20]
     assert all(p.why == "" for p in found), found
     assert found[1].rms == pytest.approx(found[0].rms * 10**0.5) and 0 <= found[1].whole <= found[0].whole <= 1
+
+
+def test_what_check_bytes_beside_leave_is_predicted(tmp_path: Path) -> None:
+    wanted = struck(tmp_path, Plan(Q2_5, "scale"), checks=16)
+    low, mid = beside(foresee(wanted), [(1e-4, 20), (8e-3, 20)], 0)
+    plain = beside(foresee(struck(tmp_path / "b", Plan(Q2_5, "scale"))), [(8e-3, 20)], 0)[0]
+    assert low.rms < 1e-5 * plain.rms and low.seen_rms == 0.0
+    assert 0.2 * plain.rms < mid.rms < plain.rms
+    assert mid.seen_rms == pytest.approx(mid.rms, rel=0.3) and mid.why == ""
 
 
 def test_weights_that_are_not_those_foreseen_are_flagged(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from fetafix.errors import InputDataError, UsageError
 from fetafix.stress.answers import NONE, head, top1
 from fetafix.stress.labels import of_file, of_folders
-from fetafix.stress.options import StressOptions, plan, share
+from fetafix.stress.options import Storing, StressOptions, share, storing
 
 NAMES = ["cat/1.png", "cat/2.png", "dog/1.png", "emu/9.png"]
 
@@ -87,5 +87,7 @@ def test_options_refuse_what_makes_no_sense() -> None:
         with pytest.raises(UsageError):
             StressOptions(**wrong)
     several = StressOptions(dtypes=("keep", "fp16"), schemes=("none", "guard", "secded"))
-    assert several.plans == (None, plan("fp16", "none"), plan("fp16", "guard"))
+    assert several.storings == (Storing(), storing("fp16", "none"), storing("fp16", "guard"))
+    beside = StressOptions(dtypes=("keep", "q2.5"), schemes=("rs",)).storings
+    assert [(s.dtype, s.scheme, s.checks) for s in beside] == [("keep", "rs", 16), ("q2.5", "rs", 16)]
     assert StressOptions(trials="auto:5").rule.most == 5 and StressOptions(trials="7").rule.fixed == 7

@@ -22,6 +22,7 @@ from fetafix.storage.flips import flip
 from fetafix.storage.holding import Held
 from fetafix.storage.schemes import Plan, Stored, load, store
 from fetafix.stress.medium import Medium, Part, encode, target
+from fetafix.stress.options import Storing
 from fetafix.stress.tables import Codes
 from tests.formats import onnx_zoo
 
@@ -103,7 +104,7 @@ def test_another_copy_is_struck_and_the_first_left_alone(tmp_path: Path) -> None
 @pytest.mark.parametrize("plan", PLANS, ids=str)
 def test_codes_are_struck_and_read_into_the_file(plan: Plan, tmp_path: Path) -> None:
     path = model(tmp_path / "copy")
-    wanted = target(path, plan=plan, granularity="channel")
+    wanted = target(path, storing=Storing(plan), granularity="channel")
     encode(wanted)
     whole = path.read_bytes()
     clean = {h.name: stored.read(h) for h in stored.held(path)}
@@ -126,7 +127,7 @@ def test_codes_are_struck_and_read_into_the_file(plan: Plan, tmp_path: Path) -> 
 
 def test_fp32_unprotected_is_the_file_itself(tmp_path: Path) -> None:
     first, second = model(tmp_path / "a"), model(tmp_path / "b")
-    as_it_is, as_fp32 = target(first), target(second, plan=Plan(FP32))
+    as_it_is, as_fp32 = target(first), target(second, storing=Storing(Plan(FP32)))
     where = flips(as_it_is.bits, 100)
     with Medium(as_it_is) as one, Medium(as_fp32) as other:
         one.strike(where)
@@ -140,7 +141,7 @@ def test_bfloat16_files_are_stored_and_read_as_such(tmp_path: Path) -> None:
     weights = torch.randn(6, 4).bfloat16()
     safetensors.save({"w": weights}, tmp_path / "w.safetensors")
     for plan, bits in ((None, 16), (Plan(FP32), 32), (Plan(BF16, "guard"), 16)):
-        wanted = target(tmp_path / "w.safetensors", plan=plan)
+        wanted = target(tmp_path / "w.safetensors", storing=Storing(plan))
         encode(wanted)
         assert wanted.bits == bits * 24
         with Medium(wanted) as medium:
@@ -156,7 +157,7 @@ def test_a_transposed_view_is_struck_where_it_lies(tmp_path: Path) -> None:
     weights = torch.randn(6, 4)
     path = tmp_path / "t.pt"
     torch.save({"w": weights.t()}, path)
-    wanted = target(path, plan=Plan(FP16))
+    wanted = target(path, storing=Storing(Plan(FP16)))
     encode(wanted)
     with Medium(wanted) as medium:
         medium.strike(np.array([16 * 7 + 15]))  # the sign of the eighth value in C order
@@ -171,7 +172,7 @@ def test_the_checksum_of_a_keras_archive_is_that_of_what_was_struck(
     plan: Plan | None, tfzoo: Callable[[str], Path], tmp_path: Path
 ) -> None:
     path = stored.copy(tfzoo("convert") / "net.keras", tmp_path / "copy")
-    wanted = target(path, plan=plan)
+    wanted = target(path, storing=Storing(plan))
     encode(wanted)
     whole = path.read_bytes()
     with Medium(wanted) as medium:
@@ -184,12 +185,12 @@ def test_the_checksum_of_a_keras_archive_is_that_of_what_was_struck(
 def test_scopes(tmp_path: Path) -> None:
     path = model(tmp_path / "copy", "external")
     assert target(path, "constants").bits == 32 * (4 + 5 + 1)
-    both = target(path, "tensors", Plan(FP16))
+    both = target(path, "tensors", Storing(Plan(FP16)))
     assert both.bits == 16 * (4 * 27 + 5 * 256) + 32 * (4 + 5 + 1) and both.storage.mixed == 3
     whole = target(path, "file")
     assert whole.bits == 8 * sum(p.stat().st_size for p in path.parent.iterdir()) and len(whole.parts) == 2
     with pytest.raises(UsageError, match="own bytes"):
-        target(path, "file", Plan(FP16))
+        target(path, "file", Storing(Plan(FP16)))
 
 
 def test_integers_are_struck_as_they_are_or_refused(tmp_path: Path) -> None:
@@ -205,10 +206,31 @@ def test_integers_are_struck_as_they_are_or_refused(tmp_path: Path) -> None:
         read = next(stored.read(h) for h in stored.held(path) if h.name == "codes")
     assert read.reshape(-1)[5] == np.int8(-3 ^ -128) and np.count_nonzero(read != codes) == 1
     with pytest.raises(UsageError, match=r"integers.*--dtype keep"):
-        target(path, plan=Plan(FP16))
+        target(path, storing=Storing(Plan(FP16)))
 
 
 def test_nothing_to_strike_is_said(tmp_path: Path) -> None:
     made = onnx_zoo.single([helper.make_node("Relu", ["x"], ["y"])], {"x": (1, [1, 4])}, {"y": (1, [1, 4])})
     with pytest.raises(UsageError, match="no weights"):
         target(onnx_zoo.save(made, tmp_path / "relu.onnx"))
+
+
+@pytest.mark.parametrize("scope", ["weights", "tensors", "file"])
+@pytest.mark.parametrize("plan", [None, Plan(Q2_5)], ids=str)
+def test_check_bytes_are_struck_too_and_mend_what_they_can(tmp_path: Path, scope: str, plan: Plan | None) -> None:
+    if scope == "file" and plan is not None:
+        return
+    path = model(tmp_path)
+    plain, wanted = target(path, scope, Storing(plan)), target(path, scope, Storing(plan, 16))
+    encode(wanted)
+    assert wanted.bits - plain.bits == 8 * 16 * -(-plain.bits // (8 * 239)) and wanted.storage.scheme == "rs"
+    before = path.read_bytes()
+    few, many = np.arange(8) * 17, flips(wanted.bits, wanted.bits // 10)
+    with Medium(wanted) as medium:
+        medium.strike(np.append(few[:4], wanted.bits - few[:4][::-1] - 1))
+        assert path.read_bytes() == before
+        medium.heal()
+        medium.strike(many)
+        assert path.read_bytes() != before
+        medium.heal()
+    assert path.read_bytes() == before

@@ -16,9 +16,10 @@ from fetafix.bench.storage.settings import Settings, split
 from fetafix.errors import UsageError
 from fetafix.ir import Array
 from fetafix.storage import agreement, sweep
+from fetafix.storage.left_over import check_bits, left_rate, rate_leaving
 from fetafix.storage.prediction import Prediction, predict
 from fetafix.storage.schemes import Plan
-from fetafix.stress.options import plan
+from fetafix.stress.options import storing
 
 _DRAWN, _SAMPLE = 150_000, 10_000
 Shape = tuple[int, ...]
@@ -58,22 +59,27 @@ def figures(tensors: Sequence[Shape], text: str, rates: Sequence[float], seed: i
     """Figures of an architecture under a storage, by name: see the table. Errors are relative to the weights' RMS."""
     stored, squares, clean, rounding = _predicted(tensors, text, seed)
     wanted = agreement.expected(stored)
-    bits = sum(size * len(p.bits) for p, size in stored)
+    data = sum(size * len(p.bits) for p, size in stored)
+    checks = storing(*split(text)[:2]).checks
+    bits = data + (check_bits(data, checks) if checks else 0)
+    half = math.log(2.0) / wanted.wrecked if wanted.wrecked else math.inf
     found = {"weights": float(wanted.size), "bits": float(bits), "rounding": math.sqrt(rounding / squares),
-             "rounded_to_0": clean, "half_wrecked": math.log(2.0) / wanted.wrecked if wanted.wrecked else math.inf,
+             "rounded_to_0": clean, "half_wrecked": rate_leaving(half, checks) if checks else half,
              "half_untouched": sweep.rate_untouched(bits, 0.5)}
     if plan_of(text).encoding.floating:
-        found["half_top"] = sweep.rate_untouched(wanted.size, 0.5)
+        top = sweep.rate_untouched(wanted.size, 0.5)
+        found["half_top"] = rate_leaving(top, checks) if checks else top
     for ber in rates:
-        found[f"whole@{ber:g}"] = wanted.whole(ber)
-        found[f"rms@{ber:g}"] = wanted.rms(ber) / math.sqrt(squares / wanted.size)
+        rate = left_rate(ber, checks) if checks else ber
+        found[f"whole@{ber:g}"] = wanted.whole(rate)
+        found[f"rms@{ber:g}"] = wanted.rms(rate) / math.sqrt(squares / wanted.size)
     return {k: v for k, v in found.items() if math.isfinite(v)}
 
 
 def plan_of(text: str) -> Plan:
     """The plan of a storage, its channels along the first axis where it has some."""
     dtype, scheme, granularity = split(text)
-    found = plan(dtype, scheme)
+    found = storing(dtype, scheme).plan
     if found is None:
         raise UsageError(f"{text!r}: an architecture without weights has no bytes to keep")
     return Plan(found.encoding, found.scheme, 0 if granularity == "channel" else None)

@@ -10,12 +10,13 @@ import msgspec
 from fetafix.config import Record, load_as
 from fetafix.errors import UsageError
 from fetafix.storage.sweep import rates
-from fetafix.stress.options import GRANULARITIES, StressOptions, plan
+from fetafix.stress.options import GRANULARITIES, StressOptions, storing
 
 ARCHITECTURES = ("alexnet", "resnet18", "resnet50", "densenet169")
 NETWORKS = ("digits", "resnet20", "resnet56", "squeezenet", "mobilenet")
 STORAGES = (
     "fp32 none", "fp32 scale", "fp32 ceiling", "fp32 guard", "fp32 guard channel", "fp32 secded",
+    "fp32 rs",
     "fp16 none", "fp16 scale", "fp16 ceiling", "fp16 guard channel",
     "bf16 none", "bf16 scale", "bf16 ceiling", "bf16 guard channel",
     "q2.5 none", "q2.5 scale", "q2.5 scale channel", "q2.5 guard channel",
@@ -65,7 +66,7 @@ def split(text: str) -> tuple[str, str, str]:
     words = text.split()
     if len(words) not in (2, 3) or (len(words) == 3 and words[2] not in GRANULARITIES):
         raise UsageError(f"expected a storage such as 'fp32 guard' or 'q2.5 scale channel', found {text!r}")
-    plan(words[0], words[1])
+    storing(words[0], words[1])
     return words[0], words[1], words[2] if len(words) == 3 else GRANULARITIES[0]
 
 
