@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -31,7 +32,7 @@ def check(source: str | Path, target: str | Path, options: Options | None = None
     Raises UsageError (InputDataError, ConfigError) for what the caller has to put right. A model that cannot be opened
     or run makes an undecided report.
     """
-    return _run(source, target, options, "check", _checked)
+    return within(Session(source, target, options), "check", checked)
 
 
 def localize(
@@ -51,7 +52,8 @@ def localize(
 
         repro.free(reproductions)
         outputs.keep_apart({"reproductions": reproductions}, {"source": source, "target": target})
-    return _run(source, target, options, "localize", lambda session: localized(session, reproductions))
+    session = Session(source, target, options)
+    return within(session, "localize", lambda session: localized(session, reproductions))
 
 
 def repair(
@@ -66,7 +68,7 @@ def repair(
 
     options, wanted = run_folder.prepared(source, target, options or Options(), repairing or RepairOptions())
     outputs.check(source, target, options, wanted)
-    report = _run(source, target, options, "repair", lambda session: repaired(session, wanted))
+    report = within(Session(source, target, options), "repair", lambda session: repaired(session, wanted))
     return report if wanted.save_run is None else run_folder.keep(report, options, wanted)
 
 
@@ -82,11 +84,9 @@ def stress(models: Sequence[str | Path], options: StressOptions | None = None) -
     return measured(models, options or StressOptions())
 
 
-def _run(
-    source: str | Path, target: str | Path, options: Options | None, command: str, work: Callable[[Session], Report]
-) -> Report:
+def within(session: Session, command: str, work: Callable[[Session], Report]) -> Report:
+    """Open a session, do some work in it, close it; what a model's failure makes of it is an undecided report."""
     start = time.perf_counter()
-    session = Session(source, target, options)
     try:
         with session:
             report = work(session)
@@ -95,12 +95,18 @@ def _run(
         if command == "repair":
             from fetafix.restore import hint
 
-            report = msgspec.structs.replace(report, notes=[*report.notes, *hint(Path(target))])
+            report = msgspec.structs.replace(report, notes=[*report.notes, *hint(session.paths[1])])
+    if session.options.accept and report.findings:
+        from fetafix.gate import accept
+
+        known = accept.notes(report.findings, session.options.accept, datetime.date.today())
+        report = msgspec.structs.replace(report, notes=[*report.notes, *known])
     session.timings["total"] = time.perf_counter() - start
     return report
 
 
-def _checked(session: Session) -> Report:
+def checked(session: Session) -> Report:
+    """The report of `check`, from an open session."""
     from fetafix import evidence
     from fetafix.exhibiting import differing
 

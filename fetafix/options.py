@@ -45,6 +45,7 @@ class Options:
     search: how much to look for inputs beside the data on which the models disagree: "off", "quick" or "deep".
     keep_worst: the .npz that those found are written to.
     exhibits: gather what a page shows beside the findings (`fetafix.exhibits`).
+    cache: the folder in which runs of the source are remembered (`fetafix.remembered`), None for nowhere.
     accept: findings that are known and accepted. progress: called as progress(stage, done, total or None).
     """
 
@@ -77,6 +78,7 @@ class Options:
     search: str = "quick"
     keep_worst: str | Path | None = None
     exhibits: bool = False
+    cache: str | Path | None = None
     accept: tuple[Any, ...] = ()
     progress: Progress = _silent
 

@@ -132,6 +132,11 @@ class Session:
         """The source's noise floor."""
         return self._source_probe.noise
 
+    @property
+    def source_remembered(self) -> bool:
+        """Whether the source answered from what earlier sessions remember of it, and was not run for its outputs."""
+        return False
+
     def widen(self, noise: Noise) -> None:
         """Count more as the source's noise from now on."""
         self._source_probe = replace(self._source_probe, noise=self._source_probe.noise.wider(noise))

@@ -23,7 +23,7 @@ LAYERS = (  # from top to bottom; a part may import its own layer and those belo
     ("session", "repair", "localize", "treat", "heal", "together", "findings", "explained", "judging", "drawing",
      "probing", "workbench", "lift_check", "tapped", "options", "outputs", "preparation", "planning", "run_folder",
      "annex", "boundary", "hidden", "rivals", "evidence", "unmask", "ranking", "depth",
-     "restore", "last_resort", "unoptimised", "kept", "exhibiting"),
+     "restore", "last_resort", "unoptimised", "kept", "pair_options", "remembered", "run_store", "exhibiting"),
     ("faults",),
     ("judge", "graph", "inputs", "storage.trials"),
     ("parallel", "pending", "worker", "launch", "feeding", "channel", "executor"),
@@ -111,7 +111,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert loaded("import fetafix") & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", ["check", "localize", "repair", "convert", "patch", "faults", "inject", "stress",
+@pytest.mark.parametrize("command", ["check", "localize", "repair", "convert", "gate", "patch", "faults", "inject", "stress",
                                      "harden", "bench"])
 def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     code = f"from fetafix.cli import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass"

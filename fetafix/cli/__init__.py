@@ -24,6 +24,7 @@ COMMANDS = {
     "localize": "Say which layers of the target introduce the difference, and why.",
     "repair": "Repair the target and prove it; a dry run without --apply.",
     "convert": "Convert by established converters; keep only what passes.",
+    "gate": "Check every pair of a fetafix.yaml; one summary, one exit code.",
     "patch": "Replay reviewed repairs onto another conversion of the same model.",
     "faults": "List the catalogue of conversion faults, or show one entry.",
     "inject": "Put a seeded fault into a copy of a model.",

@@ -106,6 +106,13 @@ searching = _group(
                  help="Write the worst inputs that the search found to FILE (.npz), which --data takes."),
 )
 
+parallel = _group(
+    click.option("--jobs", type=click.IntRange(min=1), metavar="N",
+                 help="Processes side by side (default: one for two processors)."),
+    click.option("--cluster", metavar="ADDRESS",
+                 help="Work on a Dask cluster instead, such as tcp://scheduler:8786 (extra: cluster)."),
+)
+
 output = _group(
     click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - for stdout alone."),
     click.option("-q", "--quiet", is_flag=True, help="The verdict alone."),

@@ -112,7 +112,8 @@ def _outcome(future: Any, index: int) -> Outcome[Any]:
         return replace(future.result(), index=index)
     if future.status == "error":
         error = future.exception()
-        killed = type(error).__name__ == "KilledWorker"
-        words = "every worker of the cluster that it was given to died" if killed else f"{type(error).__name__}: {error}"
+        kind = type(error).__name__
+        died = "every worker of the cluster that it was given to died"
+        words = died if kind == "KilledWorker" else f"{kind}: {error}"
         return Outcome(index, error=LostTask(words))
     return Outcome(index, error=LostTask(f"the cluster gave it up ({future.status}): has the scheduler ended?"))

@@ -1,0 +1,77 @@
+"""`fetafix gate`: every pair of a configuration, one summary, one exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fetafix.cli import options
+
+if TYPE_CHECKING:
+    from fetafix.gate.record import GateReport
+
+
+@click.command()
+@click.option("-c", "--config", "config", type=click.Path(), default="fetafix.yaml", show_default=True,
+              metavar="FILE", help="The configuration.")
+@click.option("--pair", "pairs", multiple=True, metavar="NAME", help="Only this pair; may be given several times.")
+@options.parallel
+@click.option("--threads", type=click.IntRange(min=0), metavar="N",
+              help="Threads of each runtime; 0 lets it choose (default: the processors shared among the pairs).")
+@click.option("--cache", type=click.Path(file_okay=False), metavar="DIR",
+              help="Where runs of sources are remembered (default: FETAFIX_CACHE, or the user's folder for caches).")
+@click.option("--no-cache", is_flag=True, help="Run every source, and remember nothing.")
+@options.output
+def gate(**given: Any) -> None:
+    """Check every pair of a configuration; one summary, one exit code.
+
+    A pair that fails its gate is localized. Where the configuration accepts each of its findings, and none of that has
+    run out, it counts as accepted. An unchanged source on unchanged samples is not run again. Exit codes: 0 every pair
+    passes or is accepted; 1 one fails; 2 usage; 3 none fails, one is undecided.
+    """
+    check_results(given)
+    from fetafix import config
+    from fetafix.cli.progress import Progress
+    from fetafix.gate import run
+    from fetafix.run_store import default_folder
+
+    loaded = config.load(given["config"])
+    folder = Path(given["cache"]) if given["cache"] else default_folder()
+    with Progress(not (given["no_progress"] or given["quiet"])) as progress:
+        report = run.gate(loaded, run.GateOptions(
+            pairs=given["pairs"], jobs=given["jobs"], cluster=given["cluster"], threads=given["threads"],
+            cache=None if given["no_cache"] else folder.absolute(), progress=progress))
+    show(report, given)
+    click.get_current_context().exit(report.exit_code)
+
+
+def check_results(given: Mapping[str, Any]) -> None:
+    """Fail before the work where a result cannot be written. Raises OutputError."""
+    from fetafix.outputs import keep_apart, writable
+
+    path = given["json_path"]
+    if path not in (None, "-"):
+        keep_apart({"report": path}, {"configuration": given["config"]})
+        writable(path)
+
+
+def show(report: GateReport, given: Mapping[str, Any]) -> None:
+    """The report where the user wants it: JSON alone on stdout, or text on stdout and JSON in a file."""
+    from fetafix.cli.run import write_text
+    from fetafix.gate.record import to_json
+
+    target = given["json_path"]
+    if target == "-":
+        click.echo(to_json(report))
+        return
+    if target is not None:
+        write_text(Path(target), to_json(report) + "\n")
+    from fetafix.render import gate as render
+
+    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
+    click.echo(render.render(report, given.get("verbose", False), colour, given.get("quiet", False)), nl=False)
