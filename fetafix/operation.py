@@ -31,7 +31,7 @@ from fetafix import (
 from fetafix.api import report_on
 from fetafix.edit_data import ArrayStore
 from fetafix.errors import LiftError
-from fetafix.exhibiting import differing, gather
+from fetafix.exhibiting import differing, gather, native
 from fetafix.exhibiting.attach import undone
 from fetafix.faults import catalogue
 from fetafix.findings import rejected
@@ -279,7 +279,8 @@ def _tapped(report: Report, session: Session, bench: Workbench) -> Report:
     """The report with what the native runtimes tell of the layers."""
     with session.timed("localize"):
         seen = tapped.locate(bench)
-    return _as(report, findings=list(seen.findings), notes=[*report.notes, *seen.notes])
+    report = _as(report, findings=list(seen.findings), notes=[*report.notes, *seen.notes])
+    return native.tapped(report, session, seen)
 
 
 def _agree(judgement: Judgement) -> bool:

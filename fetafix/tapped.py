@@ -99,11 +99,22 @@ class LiftedView:
 
 
 @dataclass(frozen=True)
+class Looks:
+    """What both models computed. target: by itself; traces: compared, once the places found were forced."""
+
+    source: Taps
+    target: Taps
+    traces: Traces
+
+
+@dataclass(frozen=True)
 class Tapped:
-    """What was found, and what a reader should know about how."""
+    """What was found, and what to know about how. places: one a finding; looks: None where nothing was seen."""
 
     findings: tuple[Finding, ...]
     notes: tuple[str, ...]
+    places: tuple[Introduced, ...] = ()
+    looks: Looks | None = None
 
 
 def locate(bench: Workbench) -> Tapped:
@@ -111,8 +122,7 @@ def locate(bench: Workbench) -> Tapped:
     notes = [f"{error}" for error in bench.failures.values()]
     try:
         views = _view(bench, "source"), _view(bench, "target")
-        source = views[0].taps({})
-        found, behind, forcing = _search(source, views[1], bench.session.bindings.output_names)
+        looks, found, behind, forcing = _search(views[0].taps({}), views[1], bench.session.bindings.output_names)
     except FetafixError as error:
         return Tapped((), (*notes, f"nor can the layers be compared in the native runtimes: {error}"))
     notes.append(f"layers were compared by their activations instead: those of the source {views[0].how}, of the "
@@ -122,7 +132,7 @@ def locate(bench: Workbench) -> Tapped:
                      f"be told of them {'where the source has no counterpart' if forcing else 'without forcing'}")
     if not found:
         notes.append("no layer was found that introduces the difference")
-    return Tapped(tuple(_finding(i, views[1].how) for i in found), tuple(notes))
+    return Tapped(tuple(_finding(i, views[1].how) for i in found), tuple(notes), tuple(found), looks)
 
 
 def _view(bench: Workbench, side: Side) -> View:
@@ -137,15 +147,19 @@ def _view(bench: Workbench, side: Side) -> View:
     return LiftedView(graph, Names(graph, native), feeds, bench.evaluator)
 
 
-def _search(source: Taps, target: View, outputs: Mapping[str, str]) -> tuple[list[Introduced], int, bool]:
-    """(places, layers astray behind them, whether values could be forced)."""
-    traces = Traces(source, target.taps({}), outputs)
+def _search(
+    source: Taps, target: View, outputs: Mapping[str, str]
+) -> tuple[Looks, list[Introduced], int, bool]:
+    """(what was seen, places, layers astray behind them, whether values could be forced)."""
+    plain = target.taps({})
+    traces = Traces(source, plain, outputs)
     found: list[Introduced] = []
     forced: dict[str, Array] = {}
+    could = True
     for _ in range(_ROUNDS):
         fresh = traces.introduced()
         if not fresh:
-            return found, traces.passed_on(found), True
+            break
         settled = None
         for guess in (g for g in fresh if g.target not in forced):
             settled = _settled(guess, traces, source, target, outputs, forced)
@@ -153,10 +167,11 @@ def _search(source: Taps, target: View, outputs: Mapping[str, str]) -> tuple[lis
                 break
         if settled is None:
             found += [g for g in fresh if g.target not in forced]
-            return found, traces.passed_on(found), bool(forced)
+            could = bool(forced)
+            break
         place, traces = settled
         found.append(place)
-    return found, traces.passed_on(found), True
+    return Looks(source, plain, traces), found, traces.passed_on(found), could
 
 
 def _settled(

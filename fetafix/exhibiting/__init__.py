@@ -1,9 +1,12 @@
 """What a page shows beside the findings, gathered where somebody asked for it (`Options.exhibits`).
 
-    gather.checked(…), gather.located(…), gather.tapped(…), gather.proved(…)    a report with its exhibits
+    differing.judged(report, …)    the report with samples that differ
+    gather.located(report, …)      the report with layers and neighbourhoods, of lifted graphs
+    native.tapped(report, …)       the same, of pairs that were compared in their own runtimes
+
     layers      the error layer by layer: carried, introduced, and after the repair
     places      where each finding lies in both graphs
-    sketches    the graphs around a finding, small enough to draw
+    sketches    the graphs around a finding, small enough to draw; details: what stands beside a node
     differing   samples on which labels differ, with both models' best classes
     pictures    such a sample as a small picture
 
