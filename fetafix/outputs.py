@@ -60,6 +60,8 @@ def inside(path: str | Path, model: str | Path) -> bool:
 def writable(path: str | Path) -> None:
     """Raise OutputError where a path is a folder, or where there is no folder to write it to."""
     path = Path(path)
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OutputError(f"{path} cannot be written: it is no plain file, which a result would replace; name a file")
     folder = path.absolute().parent
     if path.is_dir():
         raise OutputError(f"{path} cannot be written: expected a file name, found a folder; name a file in it")

@@ -15,6 +15,7 @@ from fetafix.cli.run import execute
 @options.inputs
 @options.judging
 @options.searching
+@options.files
 @options.output
 def check(**given: Any) -> None:
     """Say whether two models give the same answers.

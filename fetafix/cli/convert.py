@@ -48,6 +48,7 @@ _CONVERT = (
               help="What builds the module that a bare state dict belongs to.")
 @options.inputs
 @options.judging
+@options.files
 @options.output
 def convert(**given: Any) -> None:
     """Convert SOURCE by established converters and keep the result as OUT only if it answers like SOURCE.
@@ -56,6 +57,7 @@ def convert(**given: Any) -> None:
     the report compares them. Exit codes: 0 OUT was written and passes; 1 no route led to a model that passes, nothing
     is left at OUT; 2 usage; 3 undecided.
     """
+    from fetafix.cli import results
     from fetafix.cli.progress import Progress
     from fetafix.cli.settings import request
 
@@ -70,6 +72,7 @@ def convert(**given: Any) -> None:
         report = run(given["source"], given["out"], api.Options(**wanted.options, progress=progress),
                      ConvertOptions(**chosen))
     show(report, given)
+    results.write(report.as_report(given["out"]), given)
     click.get_current_context().exit(report.exit_code)
 
 
@@ -90,7 +93,9 @@ def show(report: ConversionReport, given: Mapping[str, Any]) -> None:
 
 def _check_report(given: Mapping[str, Any]) -> None:
     """Fail before the work, not after it."""
-    path = given["json_path"]
-    if path not in (None, "-"):
-        keep_apart({"report": path}, {k: given[k] for k in ("source", "out", "data", "journal")})
+    from fetafix.cli import results
+
+    made = results.places(given)
+    keep_apart(made, {k: given[k] for k in ("source", "out", "data", "journal")})
+    for path in filter(None, made.values()):
         writable(path)

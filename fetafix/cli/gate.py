@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--cache", type=click.Path(file_okay=False), metavar="DIR",
               help="Where runs of sources are remembered (default: FETAFIX_CACHE, or the user's folder for caches).")
 @click.option("--no-cache", is_flag=True, help="Run every source, and remember nothing.")
+@options.files
 @options.output
 def gate(**given: Any) -> None:
     """Check every pair of a configuration; one summary, one exit code.
@@ -36,6 +37,7 @@ def gate(**given: Any) -> None:
     """
     check_results(given)
     from fetafix import config
+    from fetafix.cli import results
     from fetafix.cli.progress import Progress
     from fetafix.gate import run
     from fetafix.run_store import default_folder
@@ -47,16 +49,18 @@ def gate(**given: Any) -> None:
             pairs=given["pairs"], jobs=given["jobs"], cluster=given["cluster"], threads=given["threads"],
             cache=None if given["no_cache"] else folder.absolute(), progress=progress))
     show(report, given)
+    results.write(report, given)
     click.get_current_context().exit(report.exit_code)
 
 
 def check_results(given: Mapping[str, Any]) -> None:
     """Fail before the work where a result cannot be written. Raises OutputError."""
+    from fetafix.cli import results
     from fetafix.outputs import keep_apart, writable
 
-    path = given["json_path"]
-    if path not in (None, "-"):
-        keep_apart({"report": path}, {"configuration": given["config"]})
+    made = results.places(given)
+    keep_apart(made, {"configuration": given["config"]})
+    for path in filter(None, made.values()):
         writable(path)
 
 

@@ -17,6 +17,7 @@ from fetafix.cli.run import execute
 @options.inputs
 @options.judging
 @options.searching
+@options.files
 @options.output
 def localize(**given: Any) -> None:
     """Say which layers of the target introduce the difference, and why.

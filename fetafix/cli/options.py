@@ -113,6 +113,14 @@ parallel = _group(
                  help="Work on a Dask cluster instead, such as tcp://scheduler:8786 (extra: cluster)."),
 )
 
+files = _group(
+    click.option("--junit", type=click.Path(), metavar="FILE", help="Write the report as JUnit XML to FILE."),
+    click.option("--sarif", type=click.Path(), metavar="FILE", help="Write the findings as SARIF 2.1.0 to FILE."),
+    click.option("--markdown", type=click.Path(), metavar="FILE", help="Write the report as Markdown to FILE."),
+    click.option("--annotations/--no-annotations", default=None,
+                 help="Annotations and the job's summary for GitHub (default: where GITHUB_ACTIONS is true)."),
+)
+
 output = _group(
     click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - for stdout alone."),
     click.option("-q", "--quiet", is_flag=True, help="The verdict alone."),

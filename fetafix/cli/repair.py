@@ -38,6 +38,7 @@ _REPAIR = (
 @options.inputs
 @options.judging
 @options.searching
+@options.files
 @options.output
 def repair(**given: Any) -> None:
     """Repair the target and prove it on samples that the repair was not chosen on.

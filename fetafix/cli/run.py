@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fetafix import launch
+from fetafix.cli import results
 from fetafix.cli.progress import Progress
-from fetafix.errors import ModelError, OutputError
-from fetafix.files import replacing
+from fetafix.cli.results import write_text
+from fetafix.errors import ModelError
 from fetafix.outputs import keep_apart, writable
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def execute(
     finally:
         launch.dismiss()
     show(report, given)
+    results.write(report, given)
     click.get_current_context().exit(report.exit_code)
 
 
@@ -60,26 +62,16 @@ def show(report: Report, given: Mapping[str, Any]) -> None:
     click.echo(text.render(report, given.get("verbose", False), colour, given.get("quiet", False)), nl=False)
 
 
-def write_text(path: Path, content: str) -> None:
-    """Write a file whole or not at all. Raises OutputError."""
-    try:
-        with replacing(path) as temporary:
-            temporary.write_text(content, "utf-8")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error.strerror}") from error
-
-
 def _check_results(request: Request, given: Mapping[str, Any]) -> None:
     """Fail before the work, not after it."""
-    path = given.get("json_path")
-    results = {"report": None if path == "-" else path}
-    places = {"output": "output", "plan": "save_plan", "patch": "save_patch"}
-    results |= {role: given.get(key) for role, key in places.items()}
-    results |= {"journal": given.get("journal"), "inputs to keep": given.get("keep_worst")}
+    reports = results.places(given)
+    kept = {"output": "output", "plan": "save_plan", "patch": "save_patch", "journal": "journal",
+            "inputs to keep": "keep_worst"}  # fmt: skip
+    made = {**reports, **{role: given.get(key) for role, key in kept.items()}}
     read = {"source": request.source, "target": request.target, "data": request.options.get("data")}
-    keep_apart(results, {**read, "configuration": given.get("config"), "plan": given.get("plan")})
-    for role in ("report", "inputs to keep"):
-        if path := results[role]:
+    keep_apart(made, {**read, "configuration": given.get("config"), "plan": given.get("plan")})
+    for role in (*reports, "inputs to keep"):
+        if path := made[role]:
             writable(path)
 
 

@@ -79,6 +79,15 @@ class ConversionReport(Record, frozen=True, kw_only=True):
             return 0
         return 3 if self.verdict is Verdict.UNDECIDED else 1
 
+    def as_report(self, target: str) -> Report:
+        """What became of the kept or nearest model, as a report on it; `target` is where it was to go."""
+        base = self.check or Report(
+            verdict=self.verdict, reason=self.reason, seed=self.seed, samples=self.samples, source=self.source,
+            target=ModelInfo(path=target, format=self.format), gate=self.gate)
+        return msgspec.structs.replace(
+            base, verdict=self.verdict, reason=self.reason, passed=self.output is not None, output=self.output,
+            notes=self.notes, timings=self.timings, command=self.command)
+
 
 def to_json(report: ConversionReport) -> str:
     """The report as indented JSON."""

@@ -5,7 +5,7 @@ GitHub shows at most ten of each level a step, so that where there are more the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from fetafix.gate.record import GateReport, Status
 from fetafix.render.cases import Case, cases, place, told, waived
@@ -17,11 +17,11 @@ _MOST = 10
 _COMMANDS = {"error": "error", "warning": "warning", "note": "notice"}
 
 
-def render(report: Report | GateReport) -> str:
-    """A line an annotation; nothing where every pair passes without findings."""
+def render(report: Report | GateReport, locate: Callable[[str], str] = str) -> str:
+    """A line an annotation; nothing where all pairs pass without findings. locate: a path → as GitHub knows it."""
     by_level: dict[str, list[str]] = {level: [] for level in _COMMANDS}
     for case in cases(report):
-        for level, line in _annotations(case):
+        for level, line in _annotations(case, locate(case.report.target.path)):
             by_level[level].append(line)
     lines: list[str] = []
     for level, made in by_level.items():
@@ -32,16 +32,16 @@ def render(report: Report | GateReport) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _annotations(case: Case) -> Iterator[tuple[str, str]]:
+def _annotations(case: Case, file: str) -> Iterator[tuple[str, str]]:
     report = case.report
     for finding in report.findings:
         known = case.acceptance(finding)
         said = "\n".join(filter(None, (told(finding), f"at {place(finding)}", waived(known) if known else "")))
         level = case.level(finding)
-        yield level, _line(level, report.target.path, f"{case.name}: {finding.code}, {finding.title}", said)
+        yield level, _line(level, file, f"{case.name}: {finding.code}, {finding.title}", said)
     open_ones = [f for f in report.findings if case.level(f) == "error"]
     if case.status is Status.UNDECIDED or (case.status is Status.FAILED and not open_ones):
-        yield "error", _line("error", report.target.path, f"{case.name}: {report.verdict.value}", report.reason)
+        yield "error", _line("error", file, f"{case.name}: {report.verdict.value}", report.reason)
 
 
 def _line(level: str, file: str, title: str, message: str) -> str:

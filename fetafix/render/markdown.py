@@ -15,6 +15,7 @@ from fetafix.render.style import number, percent, plural
 from fetafix.report import Advice, Agreement, Finding, ModelInfo, Report
 
 LIMIT = 1_000_000  # bytes
+LEAST = 10_000  # what a table and a remark take
 _SIGNS = {Status.PASSED: "✅", Status.ACCEPTED: "☑️", Status.FAILED: "❌", Status.UNDECIDED: "❓"}
 _FIGURES: dict[str, Callable[[Agreement], str]] = {
     "labels that agree": lambda a: "" if a.top1 is None else percent(a.top1),

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePath
 from typing import Any
 from urllib.parse import quote
@@ -25,10 +25,11 @@ from fetafix.report import Finding, ModelInfo, Report
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _LAYER = "member"  # the kind of logical location that SARIF's list has nearest to a layer
 Json = dict[str, Any]
+Locate = Callable[[str], str]
 
 
-def render(report: Report | GateReport, root: str = "") -> str:
-    """The report as SARIF that ends with a newline. root: models in this folder get paths relative to it."""
+def render(report: Report | GateReport, locate: Locate = str) -> str:
+    """The report as SARIF that ends with a newline. locate: a model's path → as code scanning is to know it."""
     found = cases(report)
     codes = sorted({f.code: f for c in found for f in c.report.findings}.items())
     rules = {code: (i, rule(code, finding.title)) for i, (code, finding) in enumerate(codes)}
@@ -38,14 +39,14 @@ def render(report: Report | GateReport, root: str = "") -> str:
             "name": "fetafix", "version": __version__, "semanticVersion": __version__,
             "rules": [made for _, made in rules.values()]}},
         "automationDetails": {"id": f"fetafix/{command(report)}/"},
-        "invocations": [_invocation(report, found, root)],
-        "artifacts": _artifacts(found, root),
-        "results": [_result(c, f, rules[f.code][0], root, fingerprints) for c in found for f in c.report.findings],
+        "invocations": [_invocation(report, found, locate)],
+        "artifacts": _artifacts(found, locate),
+        "results": [_result(c, f, rules[f.code][0], locate, fingerprints) for c in found for f in c.report.findings],
     }
     return json.dumps(_cleaned({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}), indent=2) + "\n"
 
 
-def _result(case: Case, finding: Finding, index: int, root: str, taken: set[str]) -> Json:
+def _result(case: Case, finding: Finding, index: int, locate: Locate, taken: set[str]) -> Json:
     known = case.acceptance(finding)
     said = told(finding) or finding.title
     where = f"At {place(finding)} in the pair {case.name}."
@@ -53,8 +54,8 @@ def _result(case: Case, finding: Finding, index: int, root: str, taken: set[str]
     result: Json = {
         "ruleId": finding.code, "ruleIndex": index, "level": case.level(finding), "kind": "fail",
         "message": {"text": f"{said.rstrip('.')}. {where}{over}"},
-        "locations": [_location(case.report.target, finding.target_layer, root)],
-        "partialFingerprints": _fingerprints(case, finding, root, taken),
+        "locations": [_location(case.report.target, finding.target_layer, locate)],
+        "partialFingerprints": _fingerprints(case, finding, locate, taken),
         "suppressions": [],
         "properties": {
             "pair": case.name, "gate": case.report.gate, "verdict": case.report.verdict.value,
@@ -62,7 +63,7 @@ def _result(case: Case, finding: Finding, index: int, root: str, taken: set[str]
             "evidence": finding.evidence},
     }
     if finding.source_layer:
-        twin = _location(case.report.source, finding.source_layer, root)
+        twin = _location(case.report.source, finding.source_layer, locate)
         result["relatedLocations"] = [{"id": 1, "message": {"text": "the source's layer"}, **twin}]
     if known and not known.expired:
         result["suppressions"] = [
@@ -70,18 +71,18 @@ def _result(case: Case, finding: Finding, index: int, root: str, taken: set[str]
     return result
 
 
-def _location(model: ModelInfo, layer: str | None, root: str) -> Json:
+def _location(model: ModelInfo, layer: str | None, locate: Locate) -> Json:
     """A layer of a model file. Code scanning shows nothing without a line, and a model has only one."""
-    spot: Json = {"physicalLocation": {"artifactLocation": {"uri": _uri(model.path, root)},
+    spot: Json = {"physicalLocation": {"artifactLocation": {"uri": _uri(locate(model.path))},
                                        "region": {"startLine": 1}}}
     if layer:
         spot["logicalLocations"] = [{"name": layer, "fullyQualifiedName": layer, "kind": _LAYER}]
     return spot
 
 
-def _fingerprints(case: Case, finding: Finding, root: str, taken: set[str]) -> Json:
+def _fingerprints(case: Case, finding: Finding, locate: Locate, taken: set[str]) -> Json:
     """Of names alone. GitHub knows a result by its line's hash, which would be the same for all in a binary file."""
-    source, target = (_uri(m.path, root) for m in (case.report.source, case.report.target))
+    source, target = (_uri(locate(m.path)) for m in (case.report.source, case.report.target))
     named = [case.name if case.named else source, target, finding.code, finding.source_layer or "",
              finding.target_layer or ""]
     digest = _digest(named)
@@ -95,7 +96,7 @@ def _digest(parts: Iterable[str]) -> str:
     return hashlib.sha256("\0".join(parts).encode("utf-8", "replace")).hexdigest()
 
 
-def _invocation(report: Report | GateReport, found: Iterable[Case], root: str) -> Json:
+def _invocation(report: Report | GateReport, found: Iterable[Case], locate: Locate) -> Json:
     told_of = [c for c in found if c.status is Status.UNDECIDED
                or (c.status is Status.FAILED and all(c.level(f) != "error" for f in c.report.findings))]
     return {
@@ -103,24 +104,22 @@ def _invocation(report: Report | GateReport, found: Iterable[Case], root: str) -
         "toolExecutionNotifications": [{
             "level": "error", "descriptor": {"id": c.report.verdict.value},
             "message": {"text": f"{c.name}: {c.report.verdict.value}: {c.report.reason}"},
-            "locations": [_location(c.report.target, None, root)]} for c in told_of],
+            "locations": [_location(c.report.target, None, locate)]} for c in told_of],
     }
 
 
-def _artifacts(found: Iterable[Case], root: str) -> list[Json]:
-    models = {_uri(m.path, root): m for c in found for m in (c.report.source, c.report.target) if m.path}
+def _artifacts(found: Iterable[Case], locate: Locate) -> list[Json]:
+    models = {_uri(locate(m.path)): m for c in found for m in (c.report.source, c.report.target) if m.path}
     hashes = {uri: {"hashes": {"sha-256": m.sha256}} if m.sha256 else {} for uri, m in models.items()}
     return [{"location": {"uri": uri}, "roles": ["analysisTarget"], **hashes[uri]} for uri in models]
 
 
-def _uri(path: str, root: str) -> str:
-    """A path as a URI reference: relative to `root` where it lies there, else as it is."""
-    pure = PurePath(path)
-    if root and pure.is_absolute() and pure.is_relative_to(root):
-        pure = pure.relative_to(root)
+def _uri(path: str) -> str:
+    """A path as a URI reference."""
+    pure = PurePath(clean(path))
     if pure.is_absolute():
-        return clean(pure.as_uri())
-    return quote(clean(pure.as_posix()), safe="/")
+        return pure.as_uri()
+    return quote(pure.as_posix(), safe="/")
 
 
 def _cleaned(value: Any) -> Any:
