@@ -35,6 +35,12 @@ class Pending(Generic[T]):
         self._events: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
         self._answer: tuple[str, Any] | None = None
 
+    def then(self, after: Callable[[T], T]) -> Self:
+        """From now on `result` gives what `after` makes of it; called before anybody waits."""
+        finish = self._finish
+        self._finish = lambda payload: after(finish(payload))
+        return self
+
     def result(self, progress: Progress | None = None) -> T:
         """Wait for the answer; `progress(done, total)` is called as samples are done. Raises what the worker raised."""
         while (event := self.next_event())[0] == "chunk":

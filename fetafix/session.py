@@ -14,7 +14,7 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 
@@ -41,6 +41,9 @@ from fetafix.options import Options, Side
 from fetafix.parallel import ModelProcess, threads_each
 from fetafix.report import Agreement, ModelInfo, Samples
 from fetafix.timed import Timed
+
+if TYPE_CHECKING:
+    from fetafix.remembered import Remembering
 
 Which = Literal["search", "heldout", "all"]
 Outputs = dict[str, Array]
@@ -69,6 +72,7 @@ class Session:
         self._outliers = Outliers()
         self._tasks: tuple[Assignment, ...] | None = None
         self.annexes: tuple[Annex, ...] = ()  # inputs found beside the data; judged with it from then on
+        self._remembering: list[Remembering] = []
         self.remarks: list[str] = []  # what a reader should know about how the models were run
 
     def __enter__(self) -> Self:
@@ -135,7 +139,7 @@ class Session:
     @property
     def source_remembered(self) -> bool:
         """Whether the source answered from what earlier sessions remember of it, and was not run for its outputs."""
-        return False
+        return any(p.recalled for p in self._remembering) and not any(p.ran for p in self._remembering)
 
     def widen(self, noise: Noise) -> None:
         """Count more as the source's noise from now on."""
@@ -268,8 +272,8 @@ class Session:
         with self.timed("open"):
             both = []
             for path, side in zip(self.paths, ("source", "target"), strict=True):
-                options = self.opening(side)  # type: ignore[arg-type]
-                both.append(self._stack.enter_context(closing(ModelProcess(path, options))))
+                process = self._process(path, side)  # type: ignore[arg-type]
+                both.append(self._stack.enter_context(closing(process)))
             self.source, self.target = both
             self._data = open_data(self.options)  # while the runtimes start
             failures = []
@@ -280,6 +284,17 @@ class Session:
                     failures.append(error)
             if failures:
                 raise _joined(failures) from failures[0]
+
+    def _process(self, path: Path, side: Side) -> ModelProcess:
+        """The model of a side; a source with its memory, where there is to be one."""
+        options = self.opening(side)
+        if side == "target" or self.options.cache is None:
+            return ModelProcess(path, options)
+        from fetafix.remembered import Remembering, opened
+
+        process = opened(path, options, self.options.cache)
+        self._remembering += [process] if isinstance(process, Remembering) else []
+        return process
 
     def _probe(self) -> None:
         drawn, seed = self.samplings, self.options.seed

@@ -40,14 +40,14 @@ def gate(**given: Any) -> None:
     from fetafix.cli import results
     from fetafix.cli.progress import Progress
     from fetafix.gate import run
-    from fetafix.run_store import default_folder
+    from fetafix.run_store import default_folder, prepared
 
     loaded = config.load(given["config"])
-    folder = Path(given["cache"]) if given["cache"] else default_folder()
+    folder = None if given["no_cache"] else prepared(given["cache"] or default_folder())
     with Progress(not (given["no_progress"] or given["quiet"])) as progress:
         report = run.gate(loaded, run.GateOptions(
             pairs=given["pairs"], jobs=given["jobs"], cluster=given["cluster"], threads=given["threads"],
-            cache=None if given["no_cache"] else folder.absolute(), progress=progress))
+            cache=folder, progress=progress))
     show(report, given)
     results.write(report, given)
     click.get_current_context().exit(report.exit_code)
