@@ -25,6 +25,7 @@ COMMANDS = {
     "repair": "Repair the target and prove it; a dry run without --apply.",
     "convert": "Convert by established converters; keep only what passes.",
     "gate": "Check every pair of a fetafix.yaml; one summary, one exit code.",
+    "review": "Read, approve or reject proposed repairs on a local page.",
     "patch": "Replay reviewed repairs onto another conversion of the same model.",
     "faults": "List the catalogue of conversion faults, or show one entry.",
     "inject": "Put a seeded fault into a copy of a model.",
