@@ -81,6 +81,7 @@ def test_fault_types_know_no_format_and_not_each_other() -> None:
     *((framework, {"formats", "convert", "demo", "bench"}) for framework in sorted(FRAMEWORKS)),
     ("click", {"cli"}), ("distributed", {"executor"}), ("rich", {"cli"}),
     ("yaml", {"config"}), ("sklearn", {"demo"}), ("matplotlib", {"render"}),
+    ("jinja2", {"render", "review"}), ("markupsafe", {"render", "review"}),
     ("pickle", {"formats", "channel", "parallel", "worker"}),
 ])
 def test_a_package_stays_in_its_place(package: str, allowed: set[str]) -> None:

@@ -1,0 +1,58 @@
+"""The pages: of one report, and of all pairs of a gate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from markupsafe import Markup
+
+from fetafix.gate.record import GateReport, Status
+from fetafix.render import plain
+from fetafix.render.html import frame
+from fetafix.render.html.names import flat
+from fetafix.render.html.view import view
+from fetafix.render.style import plural
+from fetafix.report import Report
+
+_STATUS = {
+    Status.PASSED: ("good", "✓", "passed"), Status.ACCEPTED: ("warn", "!", "accepted"),
+    Status.FAILED: ("bad", "✕", "failed"), Status.UNDECIDED: ("warn", "?", "undecided"),
+}  # fmt: skip
+
+
+def render(report: Report, journal: Sequence[dict[str, Any]] = ()) -> str:
+    """The page of a report. journal: the entries of its journal (`fetafix.journal.read`), oldest first."""
+    body = frame.environment().get_template("report.html").render(view=view(report, journal))
+    return frame.page(f"{flat(report.target.path)} against {flat(report.source.path)}", Markup(body))
+
+
+def render_gate(report: GateReport) -> str:
+    """The page of a gate: a summary of all pairs, then each with its own report."""
+    shown = [(k, pair, _STATUS[pair.status], view(pair.report, prefix=f"pair-{k}-", level=3))
+             for k, pair in enumerate(report.pairs, 1)]
+    body = frame.environment().get_template("gate.html").render(
+        gate=report, sentence=_sentence(report), badge=_badge(report), pairs=shown, plain=plain)
+    return frame.page(f"Gate of {flat(report.config)}", Markup(body))
+
+
+def _badge(report: GateReport) -> tuple[str, str, str]:
+    return {0: ("good", "✓", "The gate passes"), 1: ("bad", "✕", "The gate fails")}.get(
+        report.exit_code, ("warn", "?", "The gate is undecided"))
+
+
+def _sentence(report: GateReport) -> str:
+    """The outcome in one plain sentence."""
+    total = len(report.pairs)
+    if not total:
+        return "There was no pair of models to compare."
+    words = ((Status.FAILED, "does not pass", "do not pass"),
+             (Status.UNDECIDED, "could not be decided", "could not be decided"),
+             (Status.ACCEPTED, "is let through, as what was found is accepted",
+              "are let through, as what was found is accepted"))
+    told = [f"{n} {one if n == 1 else more}" for status, one, more in words if (n := report.count(status))]
+    if not told:
+        return f"All {plural(total, 'converted model')} pass." if total > 1 else "The converted model passes."
+    return f"Of {plural(total, 'converted model')}, {report.count(Status.PASSED)} pass, {', '.join(told)}."
+
+
