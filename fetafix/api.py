@@ -101,6 +101,10 @@ def within(session: Session, command: str, work: Callable[[Session], Report]) ->
 
         known = accept.notes(report.findings, session.options.accept, datetime.date.today())
         report = msgspec.structs.replace(report, notes=[*report.notes, *known])
+    if report.findings:
+        from fetafix.advice import advised
+
+        report = advised(report)
     session.timings["total"] = time.perf_counter() - start
     return report
 
