@@ -47,7 +47,7 @@ def gate(**given: Any) -> None:
     with Progress(not (given["no_progress"] or given["quiet"])) as progress:
         report = run.gate(loaded, run.GateOptions(
             pairs=given["pairs"], jobs=given["jobs"], cluster=given["cluster"], threads=given["threads"],
-            cache=folder, progress=progress))
+            cache=folder, exhibits=bool(given["html"]), progress=progress))
     show(report, given)
     results.write(report, given)
     click.get_current_context().exit(report.exit_code)

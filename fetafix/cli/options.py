@@ -114,6 +114,8 @@ parallel = _group(
 )
 
 files = _group(
+    click.option("--html", type=click.Path(), metavar="FILE",
+                 help="Write the report as a page for a browser to FILE, with charts, graphs and examples."),
     click.option("--junit", type=click.Path(), metavar="FILE", help="Write the report as JUnit XML to FILE."),
     click.option("--sarif", type=click.Path(), metavar="FILE", help="Write the findings as SARIF 2.1.0 to FILE."),
     click.option("--markdown", type=click.Path(), metavar="FILE", help="Write the report as Markdown to FILE."),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fetafix.errors import OutputError
+from fetafix.errors import OutputError, UsageError
 from fetafix.files import replacing
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fetafix.report import Report
 
 # An option's parameter → what the file is called in messages; `fetafix.render.<parameter>` makes it.
-FILES = {"junit": "JUnit report", "sarif": "SARIF report", "markdown": "Markdown report"}
+FILES = {"html": "HTML report", "junit": "JUnit report", "sarif": "SARIF report", "markdown": "Markdown report"}
 _WORKSPACES = ("GITHUB_WORKSPACE", "CI_PROJECT_DIR")
 
 
@@ -33,11 +33,26 @@ def write(report: Report | GateReport, given: Mapping[str, Any]) -> None:
     for key in FILES:
         if given.get(key) is not None:
             renderer = importlib.import_module(f"fetafix.render.{key}")
-            extra = {"locate": in_workspace} if key == "sarif" else {}
-            write_text(Path(given[key]), renderer.render(report, **extra))
+            write_text(Path(given[key]), renderer.render(report, **_extra(key, report)))
     wanted = given.get("annotations")
     if os.environ.get("GITHUB_ACTIONS") == "true" if wanted is None else wanted:
         _tell_github(report)
+
+
+def _extra(key: str, report: Report | GateReport) -> dict[str, Any]:
+    """What a renderer is told beside the report: where files lie, or what the journal says."""
+    if key == "sarif":
+        return {"locate": in_workspace}
+    path = getattr(report, "journal", None)
+    if key != "html" or not path or not Path(path).is_file():
+        return {}
+    from fetafix import journal
+
+    try:
+        return {"journal": list(journal.read(path))}
+    except UsageError as error:  # a file that was there before and is no journal throughout
+        click.echo(f"fetafix: the page does not show the journal: {error}", err=True)
+        return {}
 
 
 def write_text(path: Path, content: str) -> None:

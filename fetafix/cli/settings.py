@@ -52,6 +52,8 @@ def request(given: Mapping[str, Any]) -> Request:
                 if given.get(k := f"{side}_{key}") is not None}
     if given.get("trust"):
         options["trust"] = True
+    if given.get("html"):
+        options["exhibits"] = True
     if given.get("keep_worst"):
         options["keep_worst"] = given["keep_worst"]
     return Request(str(source), str(target), options)

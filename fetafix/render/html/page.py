@@ -21,8 +21,10 @@ _STATUS = {
 }  # fmt: skip
 
 
-def render(report: Report, journal: Sequence[dict[str, Any]] = ()) -> str:
-    """The page of a report. journal: the entries of its journal (`fetafix.journal.read`), oldest first."""
+def render(report: Report | GateReport, journal: Sequence[dict[str, Any]] = ()) -> str:
+    """The page of a report, or of a gate's. journal: the entries of its journal (`fetafix.journal.read`), in order."""
+    if isinstance(report, GateReport):
+        return render_gate(report)
     body = frame.environment().get_template("report.html").render(view=view(report, journal))
     return frame.page(f"{flat(report.target.path)} against {flat(report.source.path)}", Markup(body))
 
