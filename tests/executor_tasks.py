@@ -71,3 +71,7 @@ def told_who(task: Waiting) -> int:
     if task.number:
         os.close(os.open(folder / "go", os.O_RDONLY))  # a named pipe: opens once somebody writes
     return task.number * 10
+
+
+def dying(_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
