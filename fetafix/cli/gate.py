@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fetafix.cli import options
+from fetafix.cli import complete, options, terminal
 
 if TYPE_CHECKING:
+    from fetafix.config import Config
     from fetafix.gate.record import GateReport
 
 
 @click.command()
 @click.option("-c", "--config", "config", type=click.Path(), default="fetafix.yaml", show_default=True,
               metavar="FILE", help="The configuration.")
-@click.option("--pair", "pairs", multiple=True, metavar="NAME", help="Only this pair; may be given several times.")
+@click.option("--pair", "pairs", multiple=True, metavar="NAME", shell_complete=complete.pairs, help="Only this pair; may be given several times.")
 @options.parallel
 @click.option("--threads", type=click.IntRange(min=0), metavar="N",
               help="Threads of each runtime; 0 lets it choose (default: the processors shared among the pairs).")
@@ -35,7 +34,6 @@ def gate(**given: Any) -> None:
     run out, it counts as accepted. An unchanged source on unchanged samples is not run again. Exit codes: 0 every pair
     passes or is accepted; 1 one fails; 2 usage; 3 none fails, one is undecided.
     """
-    check_results(given)
     from fetafix import config
     from fetafix.cli import results
     from fetafix.cli.progress import Progress
@@ -43,6 +41,7 @@ def gate(**given: Any) -> None:
     from fetafix.run_store import default_folder, prepared
 
     loaded = config.load(given["config"])
+    check_results(given, loaded)
     folder = None if given["no_cache"] else prepared(given["cache"] or default_folder())
     with Progress(not (given["no_progress"] or given["quiet"])) as progress:
         report = run.gate(loaded, run.GateOptions(
@@ -53,13 +52,16 @@ def gate(**given: Any) -> None:
     click.get_current_context().exit(report.exit_code)
 
 
-def check_results(given: Mapping[str, Any]) -> None:
-    """Fail before the work where a result cannot be written. Raises OutputError."""
+def check_results(given: Mapping[str, Any], loaded: Config) -> None:
+    """Fail before the work where a result cannot be written, or would be over what is read. Raises OutputError."""
     from fetafix.cli import results
     from fetafix.outputs import keep_apart, writable
 
     made = results.places(given)
-    keep_apart(made, {"configuration": given["config"]})
+    for pair in loaded.pairs:
+        source, target = pair.models()
+        read = {"configuration": given["config"], "source": source.model, "target": target.model, "data": pair.data}
+        keep_apart(made, read)
     for path in filter(None, made.values()):
         writable(path)
 
@@ -77,5 +79,4 @@ def show(report: GateReport, given: Mapping[str, Any]) -> None:
         write_text(Path(target), to_json(report) + "\n")
     from fetafix.render import gate as render
 
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    click.echo(render.render(report, given.get("verbose", False), colour, given.get("quiet", False)), nl=False)
+    terminal.show(lambda colour: render.render(report, given.get("verbose", False), colour, given.get("quiet", False)))

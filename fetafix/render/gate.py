@@ -27,7 +27,7 @@ def render(report: GateReport, verbose: bool = False, colour: bool = False, quie
         lines += ["", *_table(report.pairs, paint)]
         for pair in report.pairs:
             lines += _told(pair, paint)
-        lines += [line for note in ["", *report.notes] for line in wrap(note, 2)] if report.notes else []
+        lines += ["", *(line for note in report.notes for line in wrap(note, 2))] if report.notes else []
         if verbose:
             lines += [line for pair in report.pairs for line in _whole(pair, paint, colour)]
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -80,7 +80,7 @@ def _finding(finding: Finding, accepted: Acceptance | None, paint: Style) -> Ite
     yield f"    - {finding.code} at {where}: {finding.title}"
     if accepted is not None:
         until = f" until {accepted.until}" if accepted.until else ""
-        words = f"was accepted{until}, which is over: " if accepted.expired else f"accepted{until}: "
+        words = f"was accepted{until} only: " if accepted.expired else f"accepted{until}: "
         yield from wrap(f"{words}{accepted.reason}", 6)
 
 
