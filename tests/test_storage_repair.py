@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from fetafix.api import Options, RepairOptions, repair
-from fetafix.formats import stored
+from fetafix.formats import checksums, stored
 from fetafix.formats.stored import Held
 from fetafix.journal import read as journal_of
 from fetafix.report import Report, Verdict
@@ -134,6 +134,16 @@ def test_tflite_int8(tfzoo: Callable[[str], Path], tmp_path: Path) -> None:
     struck(folder / "int8.tflite", tmp_path / "t.tflite", many(2e-2), seed=3, which=4)
     options = Options(data=tmp_path / "x.npy", samples=40)
     mended(folder / "int8.tflite", tmp_path / "t.tflite", tmp_path / "out.tflite", options)
+
+
+@pytest.mark.parametrize(("source", "target", "which"), [("net.h5", "net.h5", 0), ("net.tflite", "net.keras", 1)])
+def test_keras(tfzoo: Callable[[str], Path], tmp_path: Path, source: str, target: str, which: int) -> None:
+    """Also from a source in another format, whose weights lie in another layout; a .keras file keeps a checksum."""
+    folder, struck_one = tfzoo("convert"), tmp_path / f"t{Path(target).suffix}"
+    struck(folder / target, struck_one, one(27), which=which)
+    checksums.renew(struck_one, [h.pieces[0][0] for h in weights(struck_one)])
+    options = Options(data=folder / "samples.npy", samples=40)
+    mended(folder / source, struck_one, tmp_path / f"out{struck_one.suffix}", options)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -30,7 +30,7 @@ from fetafix.ir import Array, Graph
 
 SCOPE = "fetafix_call"
 _SCOPE = re.compile(rf"{SCOPE}(\d+)/(?:[^/]+/)?")
-_TOLERANCE = 1e-4
+_TOLERANCE, _ROUNDING = 1e-4, 1e-6
 _FIRST = ((0, 2, 3, 1), (0, 2, 1), (0, 2, 3, 4, 1))
 Places = dict[int, tuple[str, tuple[int, ...]]]
 
@@ -135,13 +135,32 @@ def _places(
         passed = [places[v][0] for v in call.reads if v in places]
         loose = [o for n in free for o in n.outputs if o in made]
         for v in call.outputs:
-            for tensor in (*own, *passed, *loose):
-                value = native[v]
-                perm = None if value is None else _layout(value, made[tensor])
-                if perm is not None:
-                    places[v] = tensor, perm
+            value = native[v]
+            for group in (own, passed, loose) if value is not None else ():
+                place = _nearest(value, {t: made[t] for t in group})
+                if place is not None:
+                    places[v] = place
                     break
     return places
+
+
+def _nearest(native: Array, tensors: Mapping[str, Array]) -> tuple[str, tuple[int, ...]] | None:
+    """The tensor that holds a native value, and how it is laid out; None where none does.
+
+    The first of those that are as near as the nearest: beside huge values what a bias adds lies within any tolerance.
+    """
+    found = [(t, perm, _off(native, v, perm)) for t, v in tensors.items() if (perm := _layout(native, v)) is not None]
+    if not found:
+        return None
+    limit = 4.0 * min(off for _, _, off in found) + _ROUNDING * _scale(native)
+    return next((t, perm) for t, perm, off in found if off <= limit)
+
+
+def _off(native: Array, tensor: Array, perm: tuple[int, ...]) -> float:
+    """The largest finite difference."""
+    with np.errstate(invalid="ignore"):
+        off = np.abs(np.transpose(tensor, perm).astype(np.float64) - native)
+    return float(np.max(off[np.isfinite(off)], initial=0.0))
 
 
 def _computed(graph: Graph, example: Mapping[str, Array]) -> dict[str, Array]:
@@ -154,11 +173,15 @@ def _computed(graph: Graph, example: Mapping[str, Array]) -> dict[str, Array]:
     return {**dict(zip(tensors, values, strict=True)), **example}
 
 
+def _scale(native: Array) -> float:
+    return max(float(np.max(np.abs(native), initial=0.0)), 1e-6) if native.dtype.kind == "f" else 0.0
+
+
 def _layout(native: Array, tensor: Array) -> tuple[int, ...] | None:
     """The perm with which the ONNX tensor equals the native value; the usual ones first."""
     if sorted(native.shape) != sorted(tensor.shape) or native.dtype.kind != tensor.dtype.kind:
         return None
-    scale = max(float(np.max(np.abs(native), initial=0.0)), 1e-6) if native.dtype.kind == "f" else 0.0
+    scale = _scale(native)
     same = tuple(range(native.ndim))
     for perm in dict.fromkeys((same, *_FIRST, *itertools.permutations(same))):
         if len(perm) != native.ndim or tuple(tensor.shape[p] for p in perm) != native.shape:
