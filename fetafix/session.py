@@ -49,6 +49,12 @@ Which = Literal["search", "heldout", "all"]
 Outputs = dict[str, Array]
 _CHUNK = 16
 _CHUNK_BYTES = 1 << 26
+_DOING = {
+    "open": "opening both models", "noise": "measuring the source's noise", "lift": "looking into both models",
+    "localize": "looking for faults", "operate": "trying repairs on copies", "prove": "proving the repair",
+    "offer": "making models of another format", "patch": "writing the patch", "search": "looking beside the samples",
+    "reproduce": "cutting out reproductions", "exhibits": "gathering what the report shows",
+}  # fmt: skip
 
 
 class Session:
@@ -328,6 +334,7 @@ class Session:
         if tuple(positions[:_CHUNK]) != self.samplings.positions("all")[:_CHUNK]:
             self._tasks = self.tasks  # before anything runs: always chosen by the same samples
         with self.timed("run"):
+            self.options.progress("comparing", 0, len(positions))
             chunk = self._chunk(len(positions))
             ours = self._outputs(self.source, self.samplings.source, positions, chunk)
             theirs = self._outputs(opponent.process, opponent.samples, positions, chunk, keep)
@@ -404,7 +411,9 @@ class Session:
         return str(files.name(index)) if files is not None else f"sample {index}"
 
     def timed(self, what: str) -> Timed:
-        """Adds the seconds of a `with` block to `timings`."""
+        """Adds the seconds of a `with` block to `timings`, and says what is being done."""
+        if what in _DOING:
+            self.options.progress(_DOING[what], 0, None)
         return Timed(self.timings, what)
 
 

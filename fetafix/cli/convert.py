@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fetafix.cli import options
+from fetafix.cli import options, terminal
 from fetafix.outputs import keep_apart, writable
 
 if TYPE_CHECKING:
@@ -87,8 +85,7 @@ def show(report: ConversionReport, given: Mapping[str, Any]) -> None:
         return
     if path is not None:
         write_text(Path(path), conversion.json(report))
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    click.echo(conversion.text(report, given["verbose"], colour, given["quiet"]), nl=False)
+    terminal.show(lambda colour: conversion.text(report, given["verbose"], colour, given["quiet"]))
 
 
 def _check_report(given: Mapping[str, Any]) -> None:

@@ -80,15 +80,19 @@ def _verify(given: dict[str, Any]) -> Any:
 
 
 def _explain(given: dict[str, Any]) -> Any:
+    from fetafix.cli.progress import Progress
     from fetafix.harden import explain
 
-    return explain(given["models"][0])
+    with Progress(not (given["no_progress"] or given["quiet"]), "reading the model"):
+        return explain(given["models"][0])
 
 
 def _restore(given: dict[str, Any]) -> Any:
+    from fetafix.cli.progress import Progress
     from fetafix.harden import restore
 
-    return restore(given["models"][0], given["out"])
+    with Progress(not (given["no_progress"] or given["quiet"]), "restoring the model"):
+        return restore(given["models"][0], given["out"])
 
 
 def _check_json(given: dict[str, Any]) -> None:

@@ -85,12 +85,14 @@ def show(file: str, json_path: str | None) -> None:
 
 
 def _run(act: Callable[..., Any], file: str, model: str, given: dict[str, Any]) -> None:
+    from fetafix.cli.progress import Progress
     from fetafix.formats.base import OpenOptions
     from fetafix.patch.outcome import Wish
     from fetafix.render import patch as text
 
     opening = OpenOptions(trust=given["trust"], arch=given["arch"], signature=given["signature"])
-    outcome = act(file, model, Wish(given["output"], given["partial"], given["preprocess"], opening))
+    with Progress(True, "replaying the patch"):
+        outcome = act(file, model, Wish(given["output"], given["partial"], given["preprocess"], opening))
     if given["json_path"] is not None:
         _json(outcome, given["json_path"])
     if given["json_path"] != "-":

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fetafix.cli import options
+from fetafix.cli import options, terminal
 
 if TYPE_CHECKING:
     from fetafix.render.style import Style
@@ -141,7 +141,7 @@ def _applied(found: Run, desk: Desk, given: dict[str, Any], by: str, seen: str |
 def _style() -> Style:
     from fetafix.render.style import Style
 
-    return Style(sys.stdout.isatty() and not os.environ.get("NO_COLOR"))
+    return Style(terminal.colour())
 
 
 class _Console:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fetafix import launch
-from fetafix.cli import results
+from fetafix.cli import results, terminal
 from fetafix.cli.progress import Progress
 from fetafix.cli.results import write_text
 from fetafix.errors import ModelError
@@ -58,8 +56,7 @@ def show(report: Report, given: Mapping[str, Any]) -> None:
         write_text(Path(target), json.render(report))
     from fetafix.render import text
 
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    click.echo(text.render(report, given.get("verbose", False), colour, given.get("quiet", False)), nl=False)
+    terminal.show(lambda colour: text.render(report, given.get("verbose", False), colour, given.get("quiet", False)))
 
 
 def _check_results(request: Request, given: Mapping[str, Any]) -> None:

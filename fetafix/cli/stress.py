@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fetafix.cli import options
+from fetafix.cli import options, terminal
 
 if TYPE_CHECKING:
     from fetafix.stress.options import StressOptions
@@ -135,10 +135,6 @@ def _show(report: Any, given: dict[str, Any]) -> None:
         return
     if given["json_path"] is not None:
         write_text(Path(given["json_path"]), to_json(report))
-    import os
-    import sys
-
     from fetafix.render import stress as render
 
-    colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    click.echo(render.render(report, given["verbose"], colour, given["quiet"]), nl=False)
+    terminal.show(lambda colour: render.render(report, given["verbose"], colour, given["quiet"]))

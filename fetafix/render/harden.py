@@ -44,8 +44,9 @@ def _hardened(report: Hardened, verbose: bool) -> list[str]:
         lines.append(f"  chosen      {report.why}")
     lines += ["", *_ranking(report.ranking)] if report.ranking else []
     if verbose and report.weights:
-        lines += ["", f"  {'predicted RMS error, relative':48}unprotected   protected"]
-        lines += [f"  {w.name[:46]:48}{_figure(w.unprotected):>11} {_figure(w.protected):>11}" for w in report.weights]
+        wide = max(48, *(len(w.name) + 2 for w in report.weights))  # names are whole: they are there to be copied
+        lines += ["", f"  {'predicted RMS error, relative':{wide}}unprotected   protected"]
+        lines += [f"  {w.name:{wide}}{_figure(w.unprotected):>11} {_figure(w.protected):>11}" for w in report.weights]
     lines += _left(report.left, verbose)
     return [*lines, *(f"  note        {n}" for n in report.notes)]
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 WIDTH = 100
+_width: ContextVar[int] = ContextVar("width", default=WIDTH)
 _CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 
 
@@ -21,13 +25,26 @@ class Style:
         return f"\x1b[{';'.join(_CODES[n] for n in name.split())}m{text}\x1b[0m"
 
 
+@contextmanager
+def within(columns: int) -> Iterator[None]:
+    """Text is wrapped at another width than WIDTH inside the block."""
+    before = _width.set(columns)
+    try:
+        yield
+    finally:
+        _width.reset(before)
+
+
 def wrap(text: str, indent: int, first: str | None = None) -> list[str]:
-    """Lines of at most WIDTH characters; a word, such as a layer's name, is never cut, however long it is."""
+    """Lines of at most WIDTH characters, or as `within` says.
+
+    A word, such as a layer's name, is never cut, however long it is: it is there to be copied.
+    """
     blank = " " * indent
     lines: list[str] = []
     for paragraph in text.splitlines() or [""]:
         lines += textwrap.wrap(
-            paragraph, WIDTH, initial_indent=blank if lines or first is None else first, subsequent_indent=blank,
+            paragraph, _width.get(), initial_indent=blank if lines or first is None else first, subsequent_indent=blank,
             break_long_words=False, break_on_hyphens=False,
         )
     return lines
