@@ -43,7 +43,7 @@ def open_source(
         return ImageSource(ImageFiles(paths, path), f"{len(paths)} image file(s) in {path}", sizes)
     if path.is_file():
         return _open_file(path, sizes)
-    if re.fullmatch(r"[\w./\\-]+:[A-Za-z_]\w*", str(data)):
+    if names_loader(data):
         from fetafix.inputs.loader import load
 
         loaded = load(str(data), trust)
@@ -55,6 +55,11 @@ def open_source(
     close = difflib.get_close_matches(path.name, siblings, n=1)
     hint = f"; did you mean {path.parent / close[0]}?" if close else ""
     raise InputDataError(f"{data}: no such file or folder{hint}")
+
+
+def names_loader(data: str | Path) -> bool:
+    """Whether that reads like a loader, "module:function" or "file.py:function"."""
+    return re.fullmatch(r"[\w./\\-]+:[A-Za-z_]\w*", str(data)) is not None
 
 
 def _open_file(path: Path, sizes: Mapping[str, int]) -> Source:

@@ -15,6 +15,7 @@ from pathlib import Path
 from fetafix import plan as plans
 from fetafix.errors import FetafixError, OutputError, UsageError
 from fetafix.formats import recognise, sha256
+from fetafix.inputs.sources import names_loader
 from fetafix.outputs import default_output, keep_apart, writable
 from fetafix.report import Report, from_json
 from fetafix.run_folder import JOURNAL, PLAN, REPORT
@@ -160,9 +161,9 @@ def _data(plan: plans.Plan, path: Path, places: Places) -> tuple[str | None, str
     found = next((p for p in _places(told, plan, path) if _there(p)), None)
     if found is not None:
         return str(found), ""
-    loader = ":" in told and not told.endswith((".npy", ".npz"))
-    missing = f"The samples {told} that the plan was made with are not here. Say where they are with --data."
-    return told, "" if loader else missing
+    if names_loader(told):
+        return told, ""
+    return None, f"The samples {told} that the plan was made with are not here. Say where they are with --data."
 
 
 def _output(target: Path | None, places: Places) -> tuple[Path | None, str]:

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from fetafix import plan as plans
 from fetafix.errors import UsageError
-from fetafix.render.html.names import flat, visible
+from fetafix.render.html.names import flat
 from fetafix.render.style import Style, plural, wrap
 from fetafix.report import Report
 from fetafix.review import applying
@@ -41,17 +41,12 @@ def listed(run: Run, plan: plans.Plan, style: Style, full: bool = True) -> str:
 def described(p: Proposal, style: Style) -> str:
     """An entry with its evidence, figures and edits, as lines."""
     lines = [_head(p, style), *_where(p)]
-    lines += [x for text in (p.advice.meaning, *(f.explanation for f in p.findings)) for x in _wrapped(text, 3)]
-    if p.advice.evidence:
-        lines += ["   why this is believed", *_points(p.advice.evidence)]
-    lines += _wrapped(f"this part as it is: {p.before}", 3) + _wrapped(f"with the edit: {p.after}", 3)
-    lines += ["   what the edit does", *_points(p.advice.remedy.splitlines()), *_points(map(flat, p.entry.description))]
-    if p.advice.risk:
-        lines += ["   what could go wrong with it", *_points([p.advice.risk])]
-    cares = list(p.notes)
-    if p.tried is not None and p.tried.status != "kept":
-        cares.append(f"In the trial run it was not kept: {p.tried.why}.")
-    lines += [style(x, "yellow") for text in cares for x in _wrapped(f"Take care: {text}", 3)]
+    lines += _part("what went wrong", p.meaning) + _part("why it is believed", p.evidence)
+    figures = [f"as it is, this part of the model is {p.before}", f"with the edit it is {p.after}"]
+    lines += _part("before and after", figures)
+    lines += _part("what the edit does", [*p.remedy, *map(flat, p.entry.description)])
+    lines += _part("what could go wrong", p.risk)
+    lines += [style(line, "yellow") for line in _part("take care", p.cares)]
     return "\n".join([*lines, _decision(p.entry, style), ""])
 
 
@@ -184,9 +179,7 @@ def _said(entry: plans.Entry) -> str:
     return f"{word(entry.approved)}{who}{at}" + (f": {flat(entry.comment)}" if entry.comment else "")
 
 
-def _points(texts: Iterable[str]) -> list[str]:
-    return [x for text in texts for x in wrap(str(visible(text)), 7, "     - ")]
-
-
-def _wrapped(text: str, indent: int) -> list[str]:
-    return wrap(str(visible(text)), indent) if text else []
+def _part(title: str, texts: Iterable[str]) -> list[str]:
+    """A heading and its points; nothing where there is none."""
+    points = [x for text in texts for x in wrap(flat(text), 7, "     - ")]
+    return [f"   {title}", *points] if points else []

@@ -60,7 +60,7 @@
     return made;
   };
 
-  const title = (id) => cards.get(id)?.querySelector("h2").textContent.trim() ?? id;
+  const title = (id) => cards.get(id)?.querySelector("h3").textContent.trim() ?? id;
 
   const showResult = (job) => {
     outcome.replaceChildren();
@@ -136,7 +136,7 @@
   };
 
   const decide = async (card, choice) => {
-    const by = person(), wrong = card.querySelector(".wrong"), comment = card.querySelector("textarea");
+    const by = person(), wrong = card.querySelector("[role=alert]"), comment = card.querySelector("textarea");
     wrong.textContent = "";
     if (!by) return;
     const approved = { approve: true, reject: false, withdraw: null }[choice];
