@@ -10,6 +10,7 @@ from fetafix.report import Agreement, Finding, Repair, Report, Verdict
 
 _NUMBERS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 _ANY = "The converted model"
+RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _FEW = 0.9  # a lower bound below which a clean result says little
 
 
@@ -28,6 +29,17 @@ class Certainty:
 
     text: str
     weak: bool = False
+
+
+def figure(value: float | None) -> str:
+    """A measured number as people write it: "7.63 × 10⁻⁶", "−0.5"; "–" where there is none."""
+    if value is None:
+        return "–"
+    digits, _, power = number(value).replace("-", "−").partition("e")
+    if not power:
+        return digits
+    power = f"{int(power.replace('−', '-'))}".translate(RAISED)
+    return f"{digits}\u202f×\u202f10{power}"
 
 
 def counted(count: int, thing: str) -> str:
@@ -98,8 +110,8 @@ def _said(agreement: Agreement | None, known: Answers | None, past: bool = False
     outputs = [o.within for o in agreement.outputs if o.within is not None]
     if outputs and all(outputs):
         return f"{puts} out the same numbers as the original on {_every(agreement.samples)}, up to harmless rounding"
-    off = f"they differ{'ed' if past else ''} by up to {number(agreement.max_abs)}"
-    allowed = "" if agreement.tolerance is None else f", where {number(agreement.tolerance)} would be harmless"
+    off = f"they differ{'ed' if past else ''} by up to {figure(agreement.max_abs)}"
+    allowed = "" if agreement.tolerance is None else f", where {figure(agreement.tolerance)} would be harmless"
     return f"{puts} out other numbers than the original: {off}{allowed}"
 
 
@@ -191,10 +203,10 @@ def _noise(report: Report) -> Iterator[Certainty]:
     last = report.after or report.agreement
     if last is None or last.max_abs is None:
         return
-    words = f"The largest difference between two numbers that the models put out is {number(last.max_abs)}."
+    words = f"The largest difference between two numbers that the models put out is {figure(last.max_abs)}."
     if last.tolerance is not None:
-        words += f" Up to {number(last.tolerance)} is tolerated"
-        own = f": the original differs from itself by up to {number(last.noise_floor)} under harmless changes"
+        words += f" Up to {figure(last.tolerance)} is tolerated"
+        own = f": the original differs from itself by up to {figure(last.noise_floor)} under harmless changes"
         words += f"{own if last.noise_floor is not None else ''}."
     yield Certainty(words)
 

@@ -18,12 +18,12 @@ from fetafix.exhibits import LayerError
 from fetafix.render.html.layers import SERIES, known, marked, picked
 from fetafix.render.html.names import flat
 from fetafix.render.html.svg import drawing, element
-from fetafix.render.style import number, plural
+from fetafix.render.plain import RAISED, figure
+from fetafix.render.style import plural
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _BOTTOM = 960.0, 300.0, 66.0, 14.0, 44.0
 _ROW, _BADGE, _ROWS = 22.0, 9.0, 4
 _DECADES, _LEAST = 12, 1e-12
-_SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,8 @@ def chart(layers: Sequence[LayerError], prefix: str = "") -> Markup:
     content = [
         element("title", "Error by layer, converted model against original", id=f"{prefix}chart-title"),
         element("desc", described(layers), id=f"{prefix}chart-desc"),
-        *_grid(axes), *_columns(layers, shown, axes), *_introduced(layers, shown, axes),
+        *_grid(axes), element("g", *_columns(layers, shown, axes), aria_hidden="true"),
+        *_introduced(layers, shown, axes),
         *_line(layers, shown, axes, lambda e: e.carried, "carried"),
         *_line(layers, shown, axes, lambda e: e.after, "after"),
         *_marks(layers, rows, axes, prefix),
@@ -81,14 +82,14 @@ def described(layers: Sequence[LayerError]) -> str:
     words = [f"{plural(len(layers), 'layer')} from input to output."]
     if carried:
         worst, where = max(carried, key=lambda c: c[0])
-        words.append(f"The error is largest at {flat(where.target_layer)}, {number(worst)} of the size of its values, "
-                     f"and {number(carried[-1][0])} at the last layer.")
+        words.append(f"The error is largest at {flat(where.target_layer)}, {figure(worst)} of the size of its values, "
+                     f"and {figure(carried[-1][0])} at the last layer.")
     guilty = [flat(e.target_layer) for e in layers if marked(e)]
     words.append(f"{plural(len(guilty), 'layer')} introduce error." if len(guilty) != 1
                  else f"One layer introduces error: {guilty[0]}.")
     left = [v for e in layers if (v := known(e.after)) is not None]
     if left:
-        words.append(f"After the repair the error is {number(max(left))} at most.")
+        words.append(f"After the repair the error is {figure(max(left))} at most.")
     return " ".join(words)
 
 
@@ -111,15 +112,15 @@ def _grid(axes: Axes) -> Iterator[Markup]:
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
     yield element("text", "layers of the converted model, from input (left) to output (right)", class_="tick", x=middle,
                   y=axes.height - 8, text_anchor="middle")
-    if axes.low < 0 < axes.high or axes.high == 0:
+    if axes.low < 0 <= axes.high:
         y = axes.y(1.0)
         yield element("line", class_="whole", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y)
-        yield element("text", "1: as large as the values themselves", class_="tick halo", x=_WIDTH - _RIGHT, y=y - 5,
-                      text_anchor="end")
+        if (axes.high % step) != 0:
+            yield element("text", "1", class_="tick", x=_LEFT - 8, y=y + 4, text_anchor="end")
 
 
 def _power(power: int) -> str:
-    return {0: "1", 1: "10", -1: "0.1"}.get(power, f"10{str(power).translate(_SUPERSCRIPT)}")
+    return {0: "1", 1: "10", -1: "0.1"}.get(power, f"10{str(power).translate(RAISED)}")
 
 
 def _columns(layers: Sequence[LayerError], shown: Sequence[int], axes: Axes) -> Iterator[Markup]:
@@ -133,7 +134,7 @@ def _columns(layers: Sequence[LayerError], shown: Sequence[int], axes: Axes) -> 
 def told(error: LayerError) -> str:
     """A layer and its errors."""
     op = f" ({flat(error.op)})" if error.op else ""
-    parts = [f"{what} {number(v)}" for what, v in (
+    parts = [f"{what} {figure(v)}" for what, v in (
         ("carries", error.carried), ("adds", error.introduced), ("after repair", error.after)) if v is not None]
     return f"{flat(error.target_layer)}{op}: {', '.join(parts) or 'not measured'}"
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from fetafix.render.style import number, percent, plural
+from fetafix.render.plain import figure
+from fetafix.render.style import percent, plural
 
 Entry = Mapping[str, Any]
 _MOST = 300
@@ -41,7 +42,7 @@ def _other(entry: Entry) -> str:
 
 def _short(value: Any) -> str:
     if isinstance(value, float):
-        return number(value)
+        return figure(value)
     if isinstance(value, Mapping):
         return ", ".join(f"{k} {_short(v)}" for k, v in value.items() if isinstance(v, str | int | float))
     if isinstance(value, list):
@@ -50,7 +51,7 @@ def _short(value: Any) -> str:
 
 
 def _figure(value: Any) -> str:
-    return number(value) if isinstance(value, int | float) else "not measured" if value is None else str(value)
+    return figure(value) if isinstance(value, int | float) else "not measured" if value is None else str(value)
 
 
 def _start(e: Entry) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from fetafix.render.html.names import beside, name
-from fetafix.render.style import number, percent, plural
+from fetafix.render.plain import figure
+from fetafix.render.style import percent, plural
 from fetafix.report import (
     Agreement,
     ModelInfo,
@@ -52,9 +53,7 @@ def _share(value: float | None) -> str:
 
 
 def _shown(value: float | None, form: str = "") -> str:
-    if value is None:
-        return _NONE
-    return format(value, form) if form else number(value)
+    return format(value, form) if form and value is not None else figure(value)
 
 
 _FIGURES: tuple[tuple[str, Callable[[Agreement], str], str], ...] = (
@@ -117,8 +116,8 @@ def quantisation(found: Quantisation | None, most: int = 50) -> Table | None:
     if found is None or not found.layers:
         return None
     rounded = {"weight": "its weights", "activation": "its values"}
-    rows = [(name(r.target_layer), name(r.source_layer), rounded.get(r.rounds, r.rounds), number(r.measured),
-             number(r.explained), number(r.unexplained)) for r in found.layers[:most]]
+    rows = [(name(r.target_layer), name(r.source_layer), rounded.get(r.rounds, r.rounds), figure(r.measured),
+             figure(r.explained), figure(r.unexplained)) for r in found.layers[:most]]
     more = f" (the first {most} of {len(found.layers)})" if len(found.layers) > most else ""
     return Table(f"Error of layers and what rounding explains of it{more}",
                  ("layer", "in the original", "rounded", "measured", "explained", "unexplained"), rows,

@@ -15,7 +15,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from fetafix.render.html.names import flat, name, visible
-from fetafix.render.style import number, percent, plural
+from fetafix.render.plain import figure
+from fetafix.render.style import percent, plural
 
 FOLDER = Path(__file__).with_name("templates")
 
@@ -25,7 +26,7 @@ def environment() -> Environment:
     """Templates of this package: everything is escaped, and an unknown name is an error."""
     made = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                        lstrip_blocks=True, finalize=visible)
-    made.filters |= {"name": name, "number": number, "percent": percent, "flat": flat}
+    made.filters |= {"name": name, "figure": figure, "percent": percent, "flat": flat}
     made.globals["plural"] = plural
     return made
 

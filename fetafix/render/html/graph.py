@@ -6,6 +6,8 @@ beside the drawing.
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -19,22 +21,23 @@ from fetafix.render.html.names import flat, lines
 from fetafix.render.html.svg import drawing, element
 from fetafix.render.style import plural
 
-_BOX, _GAP, _BETWEEN, _PASS, _MARGIN = 216.0, 18.0, 38.0, 28.0, 6.0
+_BOX, _GAP, _BETWEEN, _PASS, _MARGIN = 176.0, 12.0, 36.0, 26.0, 6.0
 _LINE, _PAD, _HEAD = 14.0, 9.0, 19.0
-_NAME, _DETAIL = 29, 35  # characters a line
+_NAME, _DETAIL = 23, 25  # characters a line
+_LETTER = 6.2  # how wide one of what flows is
 _MOST = 6
+_DETAILS = re.compile(r", (?=[^\d\s−-])")
 
 
 @dataclass(frozen=True)
 class Box:
-    """A node and where it is, its upper left corner at (x, y)."""
+    """A node and where it is, its upper left corner at (x, y). lines: (class, text) below its operator."""
 
     node: SketchNode
     x: float
     y: float
     height: float
-    name: Sequence[str]
-    detail: Sequence[str]
+    lines: Sequence[tuple[str, str]]
 
 
 class Place(NamedTuple):
@@ -45,19 +48,25 @@ class Place(NamedTuple):
     low: float
 
 
-def graph(sketch: Sketch, title: str, prefix: str) -> Markup:
-    """The drawing; empty where the sketch has no nodes. prefix: of its ids."""
+def graph(sketch: Sketch, title: str, prefix: str, twin: Sketch | None = None) -> Markup:
+    """The drawing; empty where the sketch has no nodes.
+
+    prefix: of its ids. twin: the same place in the other model; what differs from it at the finding is marked.
+    """
     if not sketch.nodes:
         return Markup("")
     flows = valid(sketch)
     plan = layout(*_numbered(flows, len(sketch.nodes)))
-    boxes, places, width, height = _placed(sketch, plan)
+    boxes, places, width, height = _placed([_texts(n, differing(n, twin)) for n in sketch.nodes], sketch, plan)
+    told = list(_told(flows, plan, places))
+    width = max(width, *(x + _LETTER * len(what) + _MARGIN for x, _, what in told), 0.0)
     content = [
         element("title", title, id=f"{prefix}title"), element("desc", described(sketch), id=f"{prefix}desc"),
         element("defs", element(
             "marker", element("path", class_="head", d="M0 0L8 4L0 8z"), id=f"{prefix}head", viewBox="0 0 8 8", refX=7,
             refY=4, markerWidth=7, markerHeight=7, orient="auto-start-reverse")),
-        *_flows(flows, plan, places, f"{prefix}head"), *map(_box, boxes), *_words(flows, plan, places),
+        *_flows(flows, plan, places, f"{prefix}head"), *map(_box, boxes),
+        *(element("text", what, class_="shape halo", x=x, y=y) for x, y, what in told),
     ]  # fmt: skip
     return drawing(width, height, content, class_="graph", role="img", aria_labelledby=f"{prefix}title",
                    aria_describedby=f"{prefix}desc")
@@ -89,24 +98,43 @@ def _numbered(flows: Sequence[tuple[int, int, str]], nodes: int) -> tuple[int, l
     return nodes, edges
 
 
-def _placed(sketch: Sketch, plan: Layout) -> tuple[list[Box], dict[int, Place], float, float]:
+def differing(node: SketchNode, twin: Sketch | None) -> set[str]:
+    """Details of a finding's node that none of its twins with the same operator has."""
+    twins = [n for n in twin.nodes if n.role == "found" and n.op == node.op] if twin is not None else []
+    if node.role != "found" or not twins:
+        return set()
+    return set(_DETAILS.split(node.detail)) - {d for n in twins for d in _DETAILS.split(n.detail)}
+
+
+def _texts(node: SketchNode, marked: set[str]) -> list[tuple[str, str]]:
+    """(class, text) of the lines below a node's operator: its name, its details, what differs, and the finding."""
+    made = [("layer", line) for line in _short(lines(node.layer, _NAME))]
+    details = [d for d in _DETAILS.split(flat(node.detail)) if d]
+    plain = ", ".join(d for d in details if d not in marked)
+    made += [("detail", line) for line in _short(textwrap.wrap(plain, _DETAIL))]
+    made += [("differs", line) for d in details if d in marked for line in _short(textwrap.wrap(f"≠ {d}", _DETAIL))]
+    return [*made, ("here", "▲ the finding is here")] if node.role == "found" else made
+
+
+def _placed(
+    texts: Sequence[Sequence[tuple[str, str]]], sketch: Sketch, plan: Layout
+) -> tuple[list[Box], dict[int, Place], float, float]:
     """The boxes, every place, and the size of the drawing."""
-    texts = {k: (_short(lines(n.layer, _NAME)), _short(lines(n.detail, _DETAIL)) if n.detail else [])
-             for k, n in enumerate(sketch.nodes)}
-    widths = [sum(_BOX if p in texts else _PASS for p in row) + _GAP * (len(row) - 1) for row in plan.rows]
+    nodes = range(len(texts))
+    widths = [sum(_BOX if p in nodes else _PASS for p in row) + _GAP * (len(row) - 1) for row in plan.rows]
     boxes: list[Box] = []
     places: dict[int, Place] = {}
     y = _MARGIN
     for row, wide in zip(plan.rows, widths, strict=True):
-        heights = {p: _HEAD + _LINE * sum(map(len, texts[p])) + 2 * _PAD - 4 for p in row if p in texts}
+        heights = {p: _HEAD + _LINE * len(texts[p]) + 2 * _PAD - 6 for p in row if p in nodes}
         tall, x = max(heights.values(), default=0.0), _MARGIN + (max(widths) - wide) / 2
         for place in row:
             own = heights.get(place, tall)
             top = y + (tall - own) / 2
-            across = _BOX if place in texts else _PASS
+            across = _BOX if place in nodes else _PASS
             places[place] = Place(x + across / 2, top, top + own)
-            if place in texts:
-                boxes.append(Box(sketch.nodes[place], x, top, own, *texts[place]))
+            if place in nodes:
+                boxes.append(Box(sketch.nodes[place], x, top, own, texts[place]))
             x += across + _GAP
         y += tall + _BETWEEN
     return boxes, places, max(widths) + 2 * _MARGIN, y - _BETWEEN + _MARGIN
@@ -121,13 +149,11 @@ def _box(box: Box) -> Markup:
     inner = [element("title", f"{box.node.op} {flat(box.node.layer)}"),
              element("rect", class_="box", x=box.x, y=box.y, width=_BOX, height=box.height, rx=7)]
     if found:
-        inner += [element("rect", class_="frame", x=box.x + 3, y=box.y + 3, width=_BOX - 6, height=box.height - 6,
-                          rx=5),
-                  element("text", "▲ here", class_="here", x=box.x + _BOX - _PAD - 3, y=box.y + _HEAD,
-                          text_anchor="end")]  # fmt: skip
+        inner.append(element("rect", class_="frame", x=box.x + 3, y=box.y + 3, width=_BOX - 6, height=box.height - 6,
+                             rx=5))  # fmt: skip
     y = box.y + _HEAD
     inner.append(element("text", box.node.op, class_="op", x=box.x + _PAD + 2, y=y))
-    for line, kind in (*((n, "layer") for n in box.name), *((d, "detail") for d in box.detail)):
+    for kind, line in box.lines:
         y += _LINE
         inner.append(element("text", line, class_=kind, x=box.x + _PAD + 2, y=y))
     return element("g", *inner, class_="node found" if found else "node")
@@ -155,12 +181,15 @@ def _curve(through: Sequence[Place]) -> str:
     return "".join(parts)
 
 
-def _words(
+def _told(
     flows: Sequence[tuple[int, int, str]], plan: Layout, places: Mapping[int, Place]
-) -> Iterator[Markup]:
-    """What flows, beside the last stretch of its arrow."""
-    for (_, _, what), path in zip(flows, plan.paths, strict=True):
-        if not what:
+) -> Iterator[tuple[float, float, str]]:
+    """What flows, and where that is written: beside the last stretch of an arrow, once for all that a node puts out."""
+    seen: set[tuple[int, str]] = set()
+    for (start, _, what), path in zip(flows, plan.paths, strict=True):
+        if not what or (start, what) in seen:
             continue
+        if start >= 0:
+            seen.add((start, what))
         a, b = places[path[-2]], places[path[-1]]
-        yield element("text", flat(what), class_="shape halo", x=(a.x + b.x) / 2 + 5, y=(a.low + b.top) / 2 + 4)
+        yield (a.x + b.x) / 2 + 6, (a.low + b.top) / 2 + 4, flat(what)

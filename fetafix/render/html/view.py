@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
+from msgspec.structs import replace
 
-from fetafix.exhibits import Differing, LayerError, Neighbourhood, Sketch
+from fetafix.exhibits import Differing, LayerError, Neighbourhood, Score, Sketch
 from fetafix.render import plain
 from fetafix.render.html import events, figures
 from fetafix.render.html.chart import chart
@@ -17,7 +19,8 @@ from fetafix.render.html.figures import Table
 from fetafix.render.html.graph import graph, valid
 from fetafix.render.html.layers import marked, picked
 from fetafix.render.html.names import flat, name
-from fetafix.render.style import number, percent, plural
+from fetafix.render.plain import figure
+from fetafix.render.style import percent, plural
 from fetafix.render.text import edit_text
 from fetafix.report import Advice, Finding, Repair, Report, Verdict
 
@@ -30,6 +33,7 @@ _BADGES = {
 _STATUS = {"kept": ("good", "✓", "kept"), "rejected": ("bad", "✕", "rejected"),
            "unsupported": ("warn", "!", "cannot be written")}
 _MOST_ROWS = 80
+_SMALL = 64  # pixels
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class Differ:
 
     sample: str
     picture: str
+    tiny: bool
     table: Table
 
 
@@ -75,10 +80,10 @@ class View:
     tiles: Sequence[tuple[str, str, str]]
     certainty: Sequence[plain.Certainty]
     findings: Sequence[Told]
+    next_steps: Sequence[str]
     tried: Table | None
     chart: Markup
     layers: Table | None
-    layers_total: int
     differing: Sequence[Differ]
     mismatches: Sequence[str]
     tables: Sequence[Table]
@@ -98,7 +103,7 @@ def view(report: Report, journal: Sequence[dict[str, Any]] = (), prefix: str = "
     return View(
         report=report, sentence=plain.sentence(report), badge=_BADGES[report.verdict], gate=_gate(report),
         tiles=list(_tiles(report)), certainty=list(plain.certainty(report)), findings=list(_findings(report, prefix)),
-        tried=_tried(report), chart=chart(layers, prefix), layers=_layers(layers), layers_total=len(layers),
+        next_steps=_shared(report), tried=_tried(report), chart=chart(layers, prefix), layers=_layers(layers),
         differing=[_differing(d) for d in (shown.differing if shown is not None else [])],
         mismatches=last.mismatches if last is not None else [],
         tables=[t for t in (figures.figures(report), figures.outputs(report)) if t is not None],
@@ -124,10 +129,10 @@ def _tiles(report: Report) -> Iterator[tuple[str, str, str]]:
         yield "Same answer", same if later is None else f"{same} → {_agreeing(later)}", (
             f"of {plural(known.samples, 'test input')}")
     if before is not None and before.max_abs is not None:
-        off = number(before.max_abs)
-        remark = f"{number(before.tolerance)} is tolerated" if before.tolerance is not None else ""
+        off = figure(before.max_abs)
+        remark = f"{figure(before.tolerance)} is tolerated" if before.tolerance is not None else ""
         yield ("Largest difference", off if after is None or after.max_abs is None
-               else f"{off} → {number(after.max_abs)}", remark)
+               else f"{off} → {figure(after.max_abs)}", remark)
     if report.command != "check":
         gone = sum(plain.mended(report, f) is not None for f in report.findings)
         yield ("Causes found", str(len(report.findings)),
@@ -145,15 +150,23 @@ def _agreeing(known: plain.Answers) -> str:
 
 def _findings(report: Report, prefix: str) -> Iterator[Told]:
     near = report.exhibits.neighbourhoods if report.exhibits is not None else []
+    shared = _shared(report)
     for k, finding in enumerate(report.findings):
         repair = plain.mended(report, finding)
         tried = [r for r in report.repairs if r.code == finding.code and r.target_layer == finding.target_layer]
         facts = [(key.replace("_", " "), _plain(value)) for key, value in finding.evidence.items()]
         drawings = list(_drawings(near[k], f"{prefix}near-{k + 1}-")) if k < len(near) else []
         shown = repair or next(iter(tried), None)
-        yield Told(
-            k + 1, finding, finding.advice or Advice(meaning=finding.explanation), _outcome(report, repair, tried),
-            facts, drawings, shown, [edit_text(e) for e in shown.edits] if shown is not None else [])
+        advice = finding.advice or Advice(meaning=finding.explanation)
+        advice = replace(advice, next_steps=[s for s in advice.next_steps if s not in shared])
+        yield Told(k + 1, finding, advice, _outcome(report, repair, tried), facts, drawings, shown,
+                   [edit_text(e) for e in shown.edits] if shown is not None else [])
+
+
+def _shared(report: Report) -> list[str]:
+    """Next steps that all findings have: they are said once."""
+    all_steps = [f.advice.next_steps if f.advice is not None else [] for f in report.findings]
+    return [s for s in all_steps[0] if all(s in steps for steps in all_steps)] if len(all_steps) > 1 else []
 
 
 def _outcome(report: Report, repair: Repair | None, tried: Sequence[Repair]) -> tuple[str, str, str]:
@@ -168,7 +181,7 @@ def _outcome(report: Report, repair: Repair | None, tried: Sequence[Repair]) -> 
 
 def _plain(value: Any) -> str:
     if isinstance(value, float):
-        return number(value)
+        return figure(value)
     if isinstance(value, list | tuple):
         return ", ".join(_plain(v) for v in value)
     if isinstance(value, dict):
@@ -179,10 +192,10 @@ def _plain(value: Any) -> str:
 
 
 def _drawings(near: Neighbourhood, prefix: str) -> Iterator[Drawing]:
-    for whose, sketch in (("original", near.source), ("converted", near.target)):
+    for whose, sketch, twin in (("original", near.source, near.target), ("converted", near.target, near.source)):
         if sketch is not None and sketch.nodes:
             title = f"{whose.capitalize()} model"
-            picture = graph(sketch, f"{title}: where the finding is", f"{prefix}{whose}-")
+            picture = graph(sketch, f"{title}: where the finding is", f"{prefix}{whose}-", twin)
             yield Drawing(title, picture, _nodes(sketch, title))
 
 
@@ -204,7 +217,7 @@ def _tried(report: Report) -> Table | None:
         return None
     rows = []
     for r in report.repairs:
-        error = "–" if r.before is None else f"{number(r.before)} → {number(r.after)}"
+        error = "–" if r.before is None else f"{figure(r.before)} → {figure(r.after)}"
         status = _STATUS.get(r.status, ("", "", r.status))
         edits = "; ".join(edit_text(e) for e in r.edits) or "–"
         rows.append((r.code, name(r.target_layer or "the interface"), edits, error, f"{status[1]} {status[2]}".strip(),
@@ -223,8 +236,8 @@ def _layers(layers: Sequence[LayerError]) -> Table | None:
     for e in (layers[i] for i in shown):
         whose = ", ".join(str(f + 1) for f in e.findings)
         mark = f"▲ finding {whose}" if whose else "▲" if marked(e) else ""
-        after = [number(e.after) if e.after is not None else "–"] if mended else []
-        own = [number(v) if v is not None else "–" for v in (e.carried, e.introduced)]
+        after = [figure(e.after)] if mended else []
+        own = [figure(v) for v in (e.carried, e.introduced)]
         rows.append((name(e.target_layer), e.op or "–", *own, *after, mark))
     head = ("layer", "operator", "carries", "adds itself", *(["after repair"] if mended else []), "introduces error")
     return Table(f"Relative error by layer{rest}", head, rows, frozenset({0, 1, len(head) - 1}))
@@ -234,17 +247,21 @@ def _differing(d: Differing) -> Differ:
     columns = [("original", d.source), ("converted", d.target), *([("repaired", d.after)] if d.after else [])]
     best = d.source[0].label if d.source else None
     depth = max((len(c) for _, c in columns), default=0)
-    rows = []
-    for k in range(depth):
-        cells = []
-        for _, scores in columns:
-            if k >= len(scores):
-                cells.append("–")
-                continue
-            sign = (" ✓" if scores[k].label == best else " ✕") if k == 0 else ""
-            cells.append(f"{scores[k].label} ({number(scores[k].score)}){sign}")
-        rows.append((f"{k + 1}.", *cells))
+    rows = [(str(k + 1), *(_score(c, k, best) for _, c in columns)) for k in range(depth)]
     picture = d.image if _PICTURE.fullmatch(d.image) else ""
-    table = Table(f"Best classes for {flat(d.sample)}, with their scores", ("place", *(c for c, _ in columns)), rows,
-                  frozenset())
-    return Differ(d.sample, picture, table)
+    return Differ(d.sample, picture, bool(picture) and _tiny(picture),
+                  Table(d.sample, ("rank", *(c for c, _ in columns)), rows, frozenset()))
+
+
+def _score(scores: Sequence[Score], place: int, best: int | None) -> Markup:
+    """A class and its score; of first places also whether it is the original's."""
+    if place >= len(scores):
+        return Markup("–")
+    sign = "" if place else "✓ " if scores[0].label == best else "✕ "
+    return Markup("{}<b>{}</b> <small>{}</small>").format(sign, scores[place].label, figure(scores[place].score))
+
+
+def _tiny(picture: str) -> bool:
+    """Whether a PNG is so small that its pixels are to be seen as such."""
+    head = base64.b64decode(picture.partition(",")[2][:32])
+    return head.startswith(b"\x89PNG") and int.from_bytes(head[16:20], "big") < _SMALL
