@@ -140,8 +140,9 @@ class _Bench:
         options = self._options
         try:
             wanted = _struck_copy(self._asked.path, self._storing, self._folder / "0", options)
-        except UnreadableModel as error:  # it runs, so what was asked for is what cannot be done
-            raise UsageError(str(error)) from error
+        except (UnreadableModel, UsageError) as error:  # it runs, so what was asked for is what cannot be done
+            own = str(self._folder / "0" / self._asked.path.name)
+            raise UsageError(str(error).replace(own, str(self._asked.path))) from error
         paper, original = self._paper(wanted)
         cells: list[Cell] = []
         trials: dict[float, list[Trial]] = {}

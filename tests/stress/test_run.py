@@ -197,8 +197,9 @@ def test_a_model_that_runs_but_cannot_be_struck_says_how(folder: Path, tmp_path:
     assert report.subjects[0].storage.bits == 16 * 960, "stored otherwise, it can be"
     relu = onnx_zoo.single([onnx.helper.make_node("Flatten", ["image"], ["y"])], {"image": (1, ["N", 3, 8, 8])},
                            {"y": (1, None)})
-    with pytest.raises(UsageError, match="no weights"):
+    with pytest.raises(UsageError, match="no weights") as error:
         stress([onnx_zoo.save(relu, tmp_path / "flat.onnx")], options(folder))
+    assert str(error.value).startswith(f"{tmp_path / 'flat.onnx'}:"), "the user's file, not the copy"
 
 
 def test_originals_are_never_written_over(folder: Path, tmp_path: Path) -> None:
