@@ -48,9 +48,9 @@ def _kept(finding: Finding, report: Report) -> Iterator[str]:
         yield f"Check it again with data of your own: fetafix check {shlex.quote(report.source.path)} {out} --data PATH"
         return
     yield f"Write the repaired model, with the options of this run: fetafix repair {_pair(report)} --apply"
-    yield f"Or decide change by change: fetafix repair {_pair(report)} --save-run RUN, then fetafix review RUN"
-    yield ("Keep what was approved for the next conversion of this model: add --save-patch FILE, and use it by "
-           "fetafix patch apply")
+    yield f"Or have a person decide about each change first: fetafix repair {_pair(report)} --save-run RUN"
+    yield "There they read, approve, reject and apply: fetafix review RUN"
+    yield "To keep the repair for the next conversion of this model, add --save-patch FILE; see: fetafix patch --help"
 
 
 def _unrepaired(finding: Finding, report: Report, tried: Sequence[Repair]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from fetafix.render import rounding, tasks
+from fetafix.render import advice, rounding, tasks
 from fetafix.render.style import Style, number, percent, plural, wrap
 from fetafix.report import Agreement, Finding, ModelInfo, OutputAgreement, Repair, Report, TensorInfo, Verdict
 
@@ -174,6 +174,7 @@ def _finding(index: int, finding: Finding, paint: Style, verbose: bool) -> Itera
     yield f"     target  {paint(finding.target_layer or 'the interface', 'bold')}"
     if finding.source_layer:
         yield f"     source  {finding.source_layer}"
+    yield from advice.line(finding)
     if finding.explanation:
         yield from wrap(finding.explanation, 5)
     facts = [] if finding.local_error is None else [f"error introduced here {number(finding.local_error)}"]
@@ -183,6 +184,7 @@ def _finding(index: int, finding: Finding, paint: Style, verbose: bool) -> Itera
     if verbose:
         for key, value in finding.evidence.items():
             yield from wrap(f"{key}: {_plain(value)}", 9, "       ")
+        yield from advice.full(finding.advice, paint) if finding.advice is not None else ()
 
 
 def _plain(value: Any) -> str:
