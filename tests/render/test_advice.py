@@ -53,6 +53,6 @@ def test_the_width_is_respected_but_names_and_commands_are_whole() -> None:
     with within(60):
         narrow = text.render(report(ADVICE), verbose=True)
     assert COMMAND in narrow and LONG in narrow
-    words = [line for line in narrow.splitlines() if LONG not in line and not line.startswith(("  source", "  target"))]
-    assert max(map(len, (line for line in words if "SHA-256" not in line))) <= 60
-    assert any(60 < len(line) for line in text.render(report(ADVICE), verbose=True).splitlines() if LONG not in line)
+    names = ("  source", "  target", "           fetafix")
+    free = [x for x in narrow.splitlines() if max(map(len, x.split()), default=0) < 40 and not x.startswith(names)]
+    assert 50 < max(map(len, free)) <= 60
