@@ -16,7 +16,7 @@ THREADS := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench catalogue clean
+.PHONY: help demo test lint types bench catalogue schema clean
 
 help: ## say what can be made
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -57,6 +57,9 @@ bench: $(VENV)/.dev ## measure speed and memory against plain scripts, as ratios
 
 catalogue: $(VENV)/.run ## make the page of all fault types, fetafix/faults/CATALOGUE.md
 	@$(PY) -m fetafix faults --markdown fetafix/faults/CATALOGUE.md
+
+schema: $(VENV)/.run ## make the schema of fetafix.yaml that editors read, fetafix/fetafix.schema.json
+	@$(PY) -m fetafix schema config -o fetafix/fetafix.schema.json
 
 clean: ## remove the environment and everything that was made
 	rm -rf $(VENV) demo-output build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

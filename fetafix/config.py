@@ -34,8 +34,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Model(Record, frozen=True, kw_only=True):
     """A model: its file, and how it wants to be opened, fed and run.
 
-    arch: "module:factory" for a bare state dict. threads, device, provider, optimise, signature: of its runtime;
-    optimise is a level, or true for all and false for none.
+    model: The file, relative to this one. preprocess: How images become its input: a preset's name (torchvision,
+    keras-tf, keras-caffe, keras-torch, unit, raw), "preset,key=value,…", or a mapping with the key preset. arch:
+    "module:factory" for a bare state dict. threads: Of its runtime; 0 lets it choose. device: Where it runs: cpu, cuda,
+    cuda:1. provider: ONNX Runtime's execution provider. optimise: How far its runtime may optimise the graph; true is
+    all, false none. signature: Of a SavedModel or a TFLite file.
     """
 
     model: str
@@ -49,7 +52,12 @@ class Model(Record, frozen=True, kw_only=True):
 
 
 class Tolerance(Record, frozen=True, kw_only=True):
-    """Bounds for one output, in its own unit (max_abs, mean_abs) or relative; they replace the noise floor's."""
+    """What one output may differ by, instead of what the source's noise allows.
+
+    max_abs: The largest difference, in the output's own unit. mean_abs: The mean difference, in the output's own unit.
+    max_rel: The largest difference, relative to the source's value. rel_l2: The difference of all values together,
+    relative to the source's.
+    """
 
     max_abs: _Bound | None = None
     mean_abs: _Bound | None = None
@@ -58,7 +66,12 @@ class Tolerance(Record, frozen=True, kw_only=True):
 
 
 class Accept(Record, frozen=True, kw_only=True):
-    """A finding that is known and accepted, why, and until when."""
+    """A finding that is known and accepted: a pair whose every finding is accepted does not fail the gate.
+
+    code: The fault type's, as `fetafix faults` lists it. reason: Why it is accepted; reports repeat it. target_layer:
+    The layer that it is accepted at, in the target's name; without, anywhere. until: The last day on which it is
+    accepted, such as 2030-01-31; afterwards the finding counts again. Without, for ever.
+    """
 
     code: str
     reason: str
@@ -67,10 +80,21 @@ class Accept(Record, frozen=True, kw_only=True):
 
 
 class Pair(Record, frozen=True, kw_only=True):
-    """A source, a target, and how to compare them. What is None here is left to the command line or the default.
+    """A source, a target, and how to compare them. What is left out is left to the command line or the default.
 
-    trust: code from both model files and from a Python loader may run. task: what the outputs are for, as `--task`
-    says it; by output name: the text behind the "=", or a mapping with the key task and limits.
+    source: The original: its file, or a mapping with the key model. target: What a conversion made of it: its file, or
+    a mapping with the key model. name: What reports call the pair, and what --pair chooses. data: A folder of images,
+    .npy, .npz, or "module:function" (with trust); without, inputs are made up. samples: How many to draw (100). seed:
+    What draws and makes samples (0). rounds: How many times to draw (1). batch: Samples a run of the models. threads:
+    Of each runtime; 0 lets it choose. preprocess: How images become the input of both models: a preset's name
+    (torchvision, keras-tf, keras-caffe, keras-torch, unit, raw), "preset,key=value,…", or a mapping with the key
+    preset. trust: Code from both model files and from a Python loader may run. gate: What must agree: labels, task (the
+    answers of another task) or numeric. task: What the outputs are for, where names and values do not tell:
+    classification, segmentation, detection, tokens, embedding, regression or numeric; by output name: a task with its
+    limits as text, or a mapping with the key task. max_mismatch: The share of labels, or of other answers, that may
+    differ (0). confidence: How sure the verdict about answers must be (0.95). search: How much to look for inputs
+    beside the data on which the models disagree. tolerance: By output, what its numbers may differ by. accept: Findings
+    that are known and accepted.
     """
 
     source: str | Model
@@ -101,7 +125,12 @@ class Pair(Record, frozen=True, kw_only=True):
         return source, target
 
 
-class _Pairs(Record, frozen=True, kw_only=True):
+class Pairs(Record, frozen=True, kw_only=True):
+    """Several pairs.
+
+    pairs: What to compare; each has a name of its own.
+    """
+
     pairs: Annotated[list[Pair], msgspec.Meta(min_length=1)]
 
 
@@ -169,7 +198,7 @@ def _plain(value: Any) -> Any:
 
 def _convert(data: dict[str, Any], path: Path, lines: dict[str, int]) -> list[Pair]:
     try:
-        pairs = msgspec.convert(data, _Pairs).pairs if "pairs" in data else [msgspec.convert(data, Pair)]
+        pairs = msgspec.convert(data, Pairs).pairs if "pairs" in data else [msgspec.convert(data, Pair)]
     except msgspec.ValidationError as error:
         raise _explained(str(error), path, lines, _fields_at) from error
     names = [p.name for p in pairs if p.name]

@@ -14,13 +14,15 @@ import grimp
 import pytest
 
 import fetafix
+from fetafix.cli import COMMANDS
 
 LAYERS = (  # from top to bottom; a part may import its own layer and those below it
     ("__main__",),
     ("cli", "demo", "bench"),
     ("review",),
     ("render",),
-    ("api", "operation", "inject", "harden", "convert", "gate", "offer", "reconvert", "repro", "patch", "stress"),
+    ("api", "operation", "inject", "harden", "convert", "gate", "offer", "reconvert", "repro", "patch", "stress",
+     "starter", "schemas"),
     ("session", "repair", "localize", "treat", "heal", "together", "findings", "explained", "judging", "drawing",
      "probing", "workbench", "lift_check", "tapped", "options", "outputs", "preparation", "planning", "run_folder",
      "annex", "boundary", "hidden", "rivals", "evidence", "unmask", "ranking", "depth",
@@ -114,8 +116,7 @@ def test_help_loads_nothing_heavy() -> None:
     assert loaded("import fetafix") & HEAVY == set()
 
 
-@pytest.mark.parametrize("command", ["check", "localize", "repair", "convert", "gate", "review", "patch", "faults",
-                                     "inject", "stress", "harden", "bench"])
+@pytest.mark.parametrize("command", COMMANDS)
 def test_help_of_a_command_loads_nothing_heavy(command: str) -> None:
     code = f"from fetafix.cli import main\ntry: main(['{command}', '--help'])\nexcept SystemExit: pass"
     assert loaded(code) & HEAVY == set()

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from fetafix import __version__
 from fetafix.cli import interrupt
@@ -24,6 +25,7 @@ COMMANDS = {
     "localize": "Say which layers of the target introduce the difference, and why.",
     "repair": "Repair the target and prove it; a dry run without --apply.",
     "convert": "Convert by established converters; keep only what passes.",
+    "init": "Write a first fetafix.yaml for two models.",
     "gate": "Check every pair of a fetafix.yaml; one summary, one exit code.",
     "review": "Read, approve or reject proposed repairs on a local page.",
     "patch": "Replay reviewed repairs onto another conversion of the same model.",
@@ -32,6 +34,8 @@ COMMANDS = {
     "stress": "Strike model files with bit flips and count what they survive.",
     "harden": "Store a model's weights so that bit flips do less harm; prove it.",
     "bench": "Measure speed, conversions, repairs, or weights under bit flips.",
+    "schema": "Print the JSON Schema of fetafix.yaml, or of a report.",
+    "completion": "Print what lets bash, zsh or fish complete commands.",
 }
 INTERRUPTED = 130
 UNEXPECTED = 3
@@ -61,9 +65,15 @@ class Lazy(click.Group):
         import difflib
 
         near = difflib.get_close_matches(args[0], COMMANDS, n=1) if args else []
-        if args and args[0] not in COMMANDS and near and not args[0].startswith("-"):
+        if args and args[0] not in COMMANDS and near and not args[0].startswith("-") and not ctx.resilient_parsing:
             raise click.UsageError(f"No such command {args[0]!r}; did you mean {near[0]!r}?", ctx)
         return super().resolve_command(ctx, args)
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The commands, or the group's own options, without importing the commands."""
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        return [CompletionItem(name, help=said) for name, said in COMMANDS.items() if name.startswith(incomplete)]
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; whatever goes wrong ends in one clear message on stderr and the right exit code."""

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from fetafix.cli import complete
+
 
 @click.group()
 def bench() -> None:
@@ -21,12 +23,14 @@ def speed(rounds: int, folder: Path | None) -> None:
     """Print ratios to plain scripts that run the same inferences; a missed target is said, not an error."""
     from fetafix.bench.speed import Row, table
     from fetafix.bench.speed import speed as measure
+    from fetafix.cli.progress import Progress
 
     rows: list[Row] = []
     try:
-        for row in measure(folder, rounds):
-            click.echo(f"measured: {row.what}", err=True)
-            rows.append(row)
+        with Progress(True, "making models"):
+            for row in measure(folder, rounds):
+                click.echo(f"measured: {row.what}", err=True)
+                rows.append(row)
     finally:
         click.echo(table(rows))
 
@@ -52,6 +56,7 @@ def conversions(
     FOLDER/results.jsonl gets a line a conversion, FOLDER/results.md the table.
     """
     from fetafix.bench import conversions as matrix
+    from fetafix.cli.progress import Progress
     from fetafix.errors import UsageError
 
     chosen = tuple(m.strip() for m in models.split(",")) if models else tuple(matrix.MODELS)
@@ -62,10 +67,11 @@ def conversions(
         folder=folder, models=chosen, pairs=matrix.pairs_of(pairs) if pairs else matrix.PAIRS, samples=samples,
         size=size, seed=seed, data=data)
     rows = []
-    for row in matrix.conversions(plan, resume, lambda text: click.echo(text, err=True)):
-        rows.append(row)
-        click.echo(f"  {row.status} ({row.preprocessing}'s preprocessing), {row.seconds:.0f} s", err=True)
-        sys.stderr.flush()
+    with Progress(True, "converting"):
+        for row in matrix.conversions(plan, resume, lambda text: click.echo(text, err=True)):
+            rows.append(row)
+            click.echo(f"  {row.status} ({row.preprocessing}'s preprocessing), {row.seconds:.0f} s", err=True)
+            sys.stderr.flush()
     table = matrix.write_table(folder, rows)
     click.echo(table.read_text("utf-8"), nl=False)
 
@@ -75,7 +81,8 @@ def conversions(
 @click.option("-c", "--config", type=click.Path(exists=True, dir_okay=False), metavar="FILE",
               help="Zoo, fault types, seeds and gates (see configs/bench-faults.yaml).")
 @click.option("--models", metavar="NAMES", help="Some networks, such as digits,U-Net.")
-@click.option("--codes", metavar="CODES", help="Some fault types, or whole categories, such as lh-dilation,WB.")
+@click.option("--codes", metavar="CODES", shell_complete=complete.several_codes,
+              help="Some fault types, or whole categories, such as lh-dilation,WB.")
 @click.option("--seeds", metavar="N,…", help="Other seeds.")
 @click.option("--scale", type=click.Choice(["small", "full"]), help="Size of the networks.")
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many tasks of those that are left.")
@@ -150,5 +157,8 @@ def hardening(model: Path, rounds: int) -> None:
     """Size, load and inference of an ONNX file hardened in several ways, beside the original in onnxruntime."""
     from fetafix.bench.hardening import hardening as measure
     from fetafix.bench.hardening import table
+    from fetafix.cli.progress import Progress
 
-    click.echo(table(measure(model, rounds=rounds)), nl=False)
+    with Progress(True, "measuring"):
+        rows = measure(model, rounds=rounds)
+    click.echo(table(rows), nl=False)

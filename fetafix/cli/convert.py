@@ -76,7 +76,7 @@ def convert(**given: Any) -> None:
 
 def show(report: ConversionReport, given: Mapping[str, Any]) -> None:
     """The report where the user wants it: JSON alone on stdout, or text on stdout and JSON in a file."""
-    from fetafix.cli.run import write_text
+    from fetafix.cli.results import write_text
     from fetafix.render import conversion
 
     path = given["json_path"]

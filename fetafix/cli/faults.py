@@ -6,14 +6,17 @@ from pathlib import Path
 
 import click
 
+from fetafix.cli import complete
+
 
 @click.command()
-@click.argument("code", required=False)
-@click.option("--json", "json_path", metavar="FILE", help="Write JSON to FILE; - for stdout.")
+@click.argument("code", required=False, shell_complete=complete.codes)
+@click.option("--json", "json_path", type=click.Path(), metavar="FILE", help="Write JSON to FILE; - for stdout.")
 @click.option("--stats", is_flag=True, help="How often each was suspected, and was the fault; what odds that gives.")
 @click.option("--learn", multiple=True, type=click.Path(), metavar="JOURNAL",
               help="Add what this journal counted to your statistics (repeatable); for journals from elsewhere.")
-@click.option("--markdown", "page_path", metavar="FILE", help="Write the catalogue as a page to FILE; - for stdout.")
+@click.option("--markdown", "page_path", type=click.Path(), metavar="FILE",
+              help="Write the catalogue as a page to FILE; - for stdout.")
 def faults(
     code: str | None, json_path: str | None, page_path: str | None, stats: bool, learn: tuple[str, ...]
 ) -> None:
@@ -61,6 +64,6 @@ def _put(path: str, text: str) -> None:
     if path == "-":
         click.echo(text, nl=False)
         return
-    from fetafix.cli.run import write_text
+    from fetafix.cli.results import write_text
 
     write_text(Path(path), text)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("-c", "--config", "config", type=click.Path(), default="fetafix.yaml", show_default=True,
               metavar="FILE", help="The configuration.")
-@click.option("--pair", "pairs", multiple=True, metavar="NAME", shell_complete=complete.pairs, help="Only this pair; may be given several times.")
+@click.option("--pair", "pairs", multiple=True, metavar="NAME", shell_complete=complete.pairs,
+              help="Only this pair; may be given several times.")
 @options.parallel
 @click.option("--threads", type=click.IntRange(min=0), metavar="N",
               help="Threads of each runtime; 0 lets it choose (default: the processors shared among the pairs).")
@@ -68,7 +69,7 @@ def check_results(given: Mapping[str, Any], loaded: Config) -> None:
 
 def show(report: GateReport, given: Mapping[str, Any]) -> None:
     """The report where the user wants it: JSON alone on stdout, or text on stdout and JSON in a file."""
-    from fetafix.cli.run import write_text
+    from fetafix.cli.results import write_text
     from fetafix.gate.record import to_json
 
     target = given["json_path"]

@@ -107,7 +107,7 @@ def _check_json(given: dict[str, Any]) -> None:
 
 
 def _show(report: Any, given: dict[str, Any]) -> None:
-    from fetafix.cli.run import write_text
+    from fetafix.cli.results import write_text
     from fetafix.render import harden as rendered
 
     path = given["json_path"]

@@ -6,12 +6,13 @@ from typing import Any
 
 import click
 
-from fetafix.cli import options
+from fetafix.cli import complete, options
 
 
 @click.command()
 @click.argument("model", type=click.Path())
-@click.option("--fault", required=True, metavar="CODE", help="Which fault; `fetafix faults` lists them.")
+@click.option("--fault", required=True, metavar="CODE", shell_complete=complete.codes,
+              help="Which fault; `fetafix faults` lists them.")
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, metavar="S",
               help="What chooses the place and values.")
 @click.option("-o", "--output", "out", required=True, type=click.Path(), metavar="FILE",
@@ -28,11 +29,13 @@ def inject(
 
     The same seed makes the same fault. A fault that would change no answer is refused (exit 1).
     """
+    from fetafix.cli.progress import Progress
     from fetafix.formats.base import OpenOptions
     from fetafix.inject import inject as put
     from fetafix.render.style import number
 
-    done = put(model, fault, seed, out, OpenOptions(trust=trust, arch=arch, signature=signature))
+    with Progress(True, f"putting {fault} into a copy"):
+        done = put(model, fault, seed, out, OpenOptions(trust=trust, arch=arch, signature=signature))
     click.echo(f"{done.path}: {done.code}, seed {done.seed}")
     for change in done.changes:
         click.echo(f"  {change}")

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from fetafix.cli import complete
+
 Function = Callable[..., Any]
 
 
@@ -31,7 +33,8 @@ models = _group(
     click.argument("target", required=False, type=click.Path()),
     click.option("-c", "--config", "config", type=click.Path(), metavar="FILE",
                  help="Read settings, and the models where none are given, from FILE (without models: fetafix.yaml)."),
-    click.option("--pair", metavar="NAME", help="The pair of the configuration to take, where it has several."),
+    click.option("--pair", metavar="NAME", shell_complete=complete.pairs,
+                 help="The pair of the configuration to take, where it has several."),
     click.option("--trust", is_flag=True, default=None,
                  help="Run code from the model files and load Python loaders. Only for files that you trust."),
     click.option("--arch", metavar="MODULE:FACTORY", help="What builds the module that a bare state dict belongs to."),
@@ -73,24 +76,26 @@ runtimes = _group(
 )
 
 inputs = _group(
-    click.option("--data", metavar="PATH",
+    click.option("--data", type=click.Path(), metavar="PATH",
                  help="Folder of images, .npy, .npz, or module:function (with --trust). Without: synthetic inputs."),
     click.option("--samples", type=click.IntRange(min=1), metavar="N", help="How many samples to draw (default 100)."),
     click.option("--seed", type=click.IntRange(min=0), metavar="S", help="What draws and makes samples (default 0)."),
     click.option("--rounds", type=click.IntRange(min=1), metavar="N", help="How many times to draw (default 1)."),
     click.option("--batch", type=click.IntRange(min=1), metavar="N", help="Samples a run of the models."),
     runtimes,
-    click.option("--preprocess", metavar="SPEC",
+    click.option("--preprocess", metavar="SPEC", shell_complete=complete.presets,
                  help="Preset (torchvision, keras-tf, keras-caffe, keras-torch, raw) or key=value,… for both models."),
-    click.option("--source-preprocess", metavar="SPEC", help="As --preprocess, for the source alone."),
-    click.option("--target-preprocess", metavar="SPEC", help="As --preprocess, for the target alone."),
+    click.option("--source-preprocess", metavar="SPEC", shell_complete=complete.presets,
+                 help="As --preprocess, for the source alone."),
+    click.option("--target-preprocess", metavar="SPEC", shell_complete=complete.presets,
+                 help="As --preprocess, for the target alone."),
 )
 
 judging = _group(
     click.option("--gate", type=click.Choice(["labels", "task", "numeric"]),
                  help="What must agree (default: labels for classifiers, the answers of another task that is surely "
                       "known, numbers for everything else)."),
-    click.option("--task", multiple=True, metavar="[OUTPUT=]TASK[,KEY=VALUE…]",
+    click.option("--task", multiple=True, metavar="[OUTPUT=]TASK[,KEY=VALUE…]", shell_complete=complete.tasks,
                  help="What an output, or the model, is for: classification, segmentation, detection, tokens, "
                       "embedding, regression or numeric; with limits, as in mask=segmentation,miou=0.95."),
     click.option("--max-mismatch", type=click.FloatRange(0, 1), metavar="SHARE",
@@ -124,7 +129,8 @@ files = _group(
 )
 
 output = _group(
-    click.option("--json", "json_path", metavar="FILE", help="Write the report as JSON; - for stdout alone."),
+    click.option("--json", "json_path", type=click.Path(), metavar="FILE",
+                 help="Write the report as JSON; - for stdout alone."),
     click.option("-q", "--quiet", is_flag=True, help="The verdict alone."),
     click.option("-v", "--verbose", is_flag=True, is_eager=True, callback=remember,
                  help="Evidence, rejected repairs, timings; tracebacks of errors."),

@@ -103,7 +103,7 @@ def _run(act: Callable[..., Any], file: str, model: str, given: dict[str, Any]) 
 def _json(data: Any, path: str) -> None:
     import msgspec
 
-    from fetafix.cli.run import write_text
+    from fetafix.cli.results import write_text
 
     content = msgspec.json.format(msgspec.json.encode(data), indent=2).decode() + "\n"
     if path == "-":

@@ -119,7 +119,7 @@ def _replay(given: dict[str, Any], wanted: StressOptions) -> None:
 
 
 def _show(report: Any, given: dict[str, Any]) -> None:
-    from fetafix.cli.run import write_text
+    from fetafix.cli.results import write_text
     from fetafix.stress.record import to_json
 
     if given["plots"] is not None:

@@ -13,7 +13,8 @@ from click.testing import CliRunner, Result
 
 from fetafix import errors
 from fetafix.cli import cli
-from fetafix.cli.run import execute, show, write_text
+from fetafix.cli.results import write_text
+from fetafix.cli.run import execute, show
 from fetafix.cli.settings import Request
 from fetafix.report import Report
 from tests.render.reports import REPORTS
