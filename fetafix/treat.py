@@ -76,7 +76,7 @@ def treat(
         last = alignment.rounded(remaining)
         first = last if number == 0 else first
         if progress is not None:
-            progress(f"round {number + 1}: {len(remaining)} guilty segment(s)")
+            progress(f"looking for faults, round {number + 1} ({len(remaining)} to explain)")
         if number == 0 and unrelated(remaining, alignment.unmatched, alignment.source, target):
             return Treatment((), target, tuple(remaining), _UNRELATED, True, first, last)
         if not remaining:
