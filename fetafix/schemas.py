@@ -19,6 +19,7 @@ import msgspec
 
 from fetafix.config import Accept, Model, Pair, Pairs, Tolerance
 from fetafix.gate.record import Acceptance, GateReport, PairResult
+from fetafix.inputs.recipe import PRESETS, Preprocess
 from fetafix.report import Report
 
 Kind = Literal["config", "report", "gate"]
@@ -46,14 +47,41 @@ def text(kind: Kind) -> str:
 
 def _config() -> dict[str, Any]:
     """One pair's keys, or several pairs; told apart by the key `pairs`, so that editors name the key that is wrong."""
-    _, defs = msgspec.json.schema_components([Pairs, Pair], ref_template="#/$defs/{name}")
+    _, defs = msgspec.json.schema_components([Pairs, Pair, Preprocess], ref_template="#/$defs/{name}")
     _describe(defs, [Pairs, Pair, Model, Tolerance, Accept])
+    defs["Preprocess"] = _preprocess(defs["Preprocess"])
+    for name in ("Pair", "Model"):
+        of = defs[name]["properties"]["preprocess"]
+        of["anyOf"] = [{"type": "string"}, {"$ref": "#/$defs/Preprocess"}, {"type": "null"}]
     return {
         "$schema": _EDITORS, "title": "fetafix.yaml", "type": "object",
         "description": "What fetafix compares, and how: one pair of models, or several under `pairs`.",
         "if": {"required": ["pairs"]}, "then": {"$ref": "#/$defs/Pairs"}, "else": {"$ref": "#/$defs/Pair"},
         "$defs": defs,
     }  # fmt: skip
+
+
+def _preprocess(made: dict[str, Any]) -> dict[str, Any]:
+    """A pipeline as people write it: a preset and what differs from it, each value as itself or as text ("1/255")."""
+    steps = {
+        name: {"anyOf": [{k: v for k, v in _older(of).items() if k != "default"}, {"type": "string"}]}
+        for name, of in made["properties"].items()}
+    preset = {"description": "What the steps begin with (raw).", "enum": list(PRESETS)}
+    return {
+        "title": "Preprocess", "type": "object", "properties": {"preset": preset, **steps},
+        "description": "How images become a model's input: a preset, and what differs from it. Without, raw pixels.",
+        "additionalProperties": False,
+    }
+
+
+def _older(made: Any) -> Any:
+    """The same in the words that editors know: the items of an array one by one."""
+    if isinstance(made, list):
+        return [_older(m) for m in made]
+    if not isinstance(made, dict):
+        return made
+    plain = {k: _older(v) for k, v in made.items()}
+    return {**plain, "items": plain.pop("prefixItems")} if "prefixItems" in plain else plain
 
 
 def _records(root: type[msgspec.Struct]) -> Iterator[type[msgspec.Struct]]:

@@ -17,7 +17,8 @@ def rule(code: str, title: str) -> dict[str, Any]:
     try:
         known = entry(code)
     except UsageError:
-        return {"id": code, "shortDescription": {"text": title}, "defaultConfiguration": {"level": "error"}}
+        return {"id": code, "shortDescription": {"text": title}, "help": {"text": title},
+                "defaultConfiguration": {"level": "error"}}
     documentation: Mapping[str, str] = known["documentation"]
     sections = [(h, " ".join(documentation[h].split())) for h in _HELP if h in documentation]
     return {

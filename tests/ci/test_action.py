@@ -80,6 +80,7 @@ def test_a_broken_pair_fails(installed: Ran, action: Path, environment: dict[str
     assert ET.parse(ran.outputs["junit"]).getroot().get("failures") == "1"
     assert json.loads(Path(ran.outputs["json"]).read_text())["pairs"][0]["status"] == "failed"
     assert Path(ran.outputs["markdown"]).read_text("utf-8") == ran.summary
+    assert "wb-bias" in Path(ran.outputs["html"]).read_text("utf-8")
 
 
 def test_a_configuration_that_is_wrong_has_no_reports(
@@ -89,7 +90,7 @@ def test_a_configuration_that_is_wrong_has_no_reports(
     given = {"python-version": "", "install": "false", "config": "wrong.yaml"}
     ran = run(action, tmp_path, tmp_path / "temporary", given, environment)
     assert ran.code == 2 and "did you mean 'target'?" in ran.log["Gate"]
-    assert ran.outputs == {"exit-code": "2", "json": "", "junit": "", "sarif": "", "markdown": ""}
+    assert ran.outputs == {"exit-code": "2", "json": "", "html": "", "junit": "", "sarif": "", "markdown": ""}
 
 
 def test_inputs_run_nothing(installed: Ran, action: Path, environment: dict[str, str], tmp_path: Path) -> None:

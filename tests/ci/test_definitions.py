@@ -43,7 +43,7 @@ def test_every_expression_of_the_action_is_known() -> None:
     written = (ROOT / "action.yml").read_text("utf-8")
     for step in action["runs"]["steps"]:
         outputs = re.findall(r'echo "([a-z-]+)=\$code"', step.get("run", ""))
-        outputs += re.findall(r" ([a-z]+)=(?:json|xml|sarif|md)\b", step.get("run", ""))
+        outputs += re.findall(r" ([a-z]+)=(?:json|html|xml|sarif|md)\b", step.get("run", ""))
         known |= {f"steps.{step['id']}.outputs.{name}" for name in outputs if "id" in step}
     used = set(re.findall(r"(?:inputs|steps)\.[\w.-]+", " ".join(re.findall(r"\$\{\{(.*?)\}\}", written))))
     assert used == known - {"inputs."}
