@@ -56,20 +56,19 @@ def killed_once(task: Deadly) -> int:
 
 
 class Waiting(NamedTuple):
-    """A task that says who it is and, unless it is the first, waits until it may go on."""
+    """A task that tells who works on it and, unless it is the first, waits until it may go on."""
 
     number: int
     folder: str
 
 
 def told_who(task: Waiting) -> int:
-    """Writes its own process id and its parent's to FOLDER/NUMBER, and waits for FOLDER/go."""
+    """Writes "NUMBER PID PARENT" to the named pipe FOLDER/who, and waits until somebody writes to FOLDER/go."""
     folder = Path(task.folder)
-    mark = folder / f".{task.number}"
-    mark.write_text(f"{os.getpid()} {os.getppid()}", "utf-8")
-    mark.rename(folder / str(task.number))
+    with (folder / "who").open("w") as who:
+        who.write(f"{task.number} {os.getpid()} {os.getppid()}\n")
     if task.number:
-        os.close(os.open(folder / "go", os.O_RDONLY))  # a named pipe: opens once somebody writes
+        os.close(os.open(folder / "go", os.O_RDONLY))
     return task.number * 10
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ from fetafix.errors import LostTask, UsageError
 from fetafix.executor import default_jobs, executor, processors
 from fetafix.executor.local import Local
 from tests import executor_tasks as tasks
+from tests.executor_pipes import Pipes
 
 
 def test_every_task_is_done_once() -> None:
@@ -69,13 +72,26 @@ def test_a_task_that_kills_every_process_is_told_as_lost() -> None:
 
 
 def test_leaving_early_ends_what_runs(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "go")
-    with Local(2) as crew:
+    pipes = Pipes(tmp_path)
+    with pipes, Local(2) as crew:
         running = crew.run(tasks.told_who, [tasks.Waiting(n, str(tmp_path)) for n in range(2)])
         assert next(running).result() == 0
         (child,) = crew.busy
         running.close()
         assert crew.busy == {} and child._process.poll() is not None
+
+
+def test_a_process_killed_from_outside_loses_no_task(tmp_path: Path) -> None:
+    with Pipes(tmp_path) as pipes, Local(2) as crew, ThreadPoolExecutor(1) as pool:
+        work = [tasks.Waiting(n, str(tmp_path)) for n in range(1, 5)]
+        running = pool.submit(lambda: list(crew.run(tasks.told_who, work)))
+        number, pid, parent = pipes.who()
+        assert parent == os.getpid()
+        os.kill(pid, signal.SIGKILL)
+        pipes.go()
+        found = {o.index: o for o in running.result()}
+    assert [found[i].result() for i in range(4)] == [10, 20, 30, 40]
+    assert [found[i].tries for i in range(4)] == [2 if i == number - 1 else 1 for i in range(4)]
 
 
 def test_what_cannot_be_sent_is_the_callers_mistake() -> None:

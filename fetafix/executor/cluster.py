@@ -9,6 +9,7 @@ names.
 from __future__ import annotations
 
 import os
+import queue
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -35,29 +36,29 @@ class Cluster:
 
     def run(self, function: Callable[[T], R], arguments: Sequence[T]) -> Iterator[Outcome[R]]:
         """function(argument) for each argument, in the order in which they are done; see `Executor`."""
-        from distributed import wait
-
         place, search = os.getcwd(), tuple(p for p in sys.path if p)
         futures = {}
-        for index, argument in enumerate(arguments):
-            call = Call(function, argument, place, search)
-            futures[self._client.submit(perform, call, __version__, pure=False)] = index
+        done: queue.SimpleQueue[Any] = queue.SimpleQueue()
         alone = time.monotonic()  # since when no worker was seen
         try:
+            for index, argument in enumerate(arguments):
+                call = Call(function, argument, place, search)
+                future = self._client.submit(perform, call, __version__, pure=False)
+                futures[future.key] = index, future
+                future.add_done_callback(done.put)
             while futures:
                 try:
-                    done = wait(list(futures), timeout=_POLL_S, return_when="FIRST_COMPLETED").done
-                except TimeoutError:
-                    done = set()
-                for future in done:
-                    yield _outcome(future, futures.pop(future))
-                if done or self._workers():
+                    future = done.get(timeout=_POLL_S)
+                except queue.Empty:
+                    alone = time.monotonic() if self._workers() else alone
+                    if time.monotonic() - alone > self.patience:
+                        yield from (Outcome(i, error=self._deserted()) for i, _ in futures.values())
+                        return
+                else:
+                    yield _outcome(future, futures.pop(future.key)[0])
                     alone = time.monotonic()
-                elif time.monotonic() - alone > self.patience:
-                    yield from (Outcome(i, error=self._deserted()) for i in futures.values())
-                    return
         finally:
-            self._client.cancel(list(futures))
+            self._client.cancel([f for _, f in futures.values()])
 
     def _workers(self) -> int:
         try:
