@@ -138,10 +138,12 @@ def _causes(report: Report) -> str:
 
 def _mended(report: Report) -> str:
     """After a repair: how many causes are gone, and how the repaired model answers."""
-    later = answers(report, report.after)
+    before, later = answers(report, report.agreement), answers(report, report.after)
     tail = _said(report.after, later)
-    if later is not None and later.differing:
-        tail = tail.replace("gives another", "still gives another")
+    if later is not None and before is not None and later.samples == before.samples:
+        tail = "gives the same answer on every one"
+        if later.differing:
+            tail = f"still gives another answer on {later.differing:,} of them"
     if report.output is None:
         return f"{_healed(report)} on trial: so repaired, it {tail}, and nothing was written"
     return f"{_healed(report)}: the repaired model {tail}"

@@ -23,7 +23,7 @@ from fetafix.render.style import plural
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _BOTTOM = 960.0, 300.0, 66.0, 14.0, 44.0
 _ROW, _BADGE, _ROWS = 22.0, 9.0, 4
-_DECADES, _LEAST = 12, 1e-12
+_DECADES, _LEAST, _HIGHEST = 12, 1e-12, 300
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def described(layers: Sequence[LayerError]) -> str:
 
 def _range(values: Sequence[float]) -> tuple[int, int]:
     positive = [v for v in values if v > 0] or [1.0]
-    high = math.ceil(math.log10(max(*positive, _LEAST)) + 1e-9)
+    high = min(math.ceil(math.log10(max(*positive, _LEAST)) + 1e-9), _HIGHEST)
     low = math.floor(math.log10(max(min(positive), _LEAST)) - 1e-9)
     low = max(low, high - _DECADES)
     return (low, high) if high - low >= 2 else (high - 2, high)
@@ -135,7 +135,7 @@ def told(error: LayerError) -> str:
     """A layer and its errors."""
     op = f" ({flat(error.op)})" if error.op else ""
     parts = [f"{what} {figure(v)}" for what, v in (
-        ("carries", error.carried), ("adds", error.introduced), ("after repair", error.after)) if v is not None]
+        ("carries", error.carried), ("adds", error.introduced), ("after repair", error.after)) if known(v) is not None]
     return f"{flat(error.target_layer)}{op}: {', '.join(parts) or 'not measured'}"
 
 

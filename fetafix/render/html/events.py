@@ -13,12 +13,13 @@ _MOST = 300
 
 
 def steps(journal: Sequence[Entry]) -> list[tuple[str, str]]:
-    """(what happened, details) of the last run in a journal, and of what people decided after it.
+    """(what happened, details) of the last run in a journal, and what people decided before and after it.
 
     Only what people decide is told with its time: the same run makes the same page.
     """
     starts = [k for k, e in enumerate(journal) if e.get("event") == "start"]
-    entries = journal[starts[-1]:] if starts else journal
+    last = starts[-1] if starts else 0
+    entries = [*(e for e in journal[:last] if "by" in e), *journal[last:]]
     told = [(str(e.get("event", "?")), _words(e)) for e in entries[:_MOST]]
     if len(starts) > 1:
         told.insert(0, ("earlier runs", f"the file tells of {plural(len(starts) - 1, 'earlier run')} as well"))
@@ -28,7 +29,7 @@ def steps(journal: Sequence[Entry]) -> list[tuple[str, str]]:
 
 
 def _words(entry: Entry) -> str:
-    made = _EVENTS.get(str(entry.get("event")), _other)
+    made = _decided if "by" in entry else _EVENTS.get(str(entry.get("event")), _other)
     try:
         return made(entry)
     except (KeyError, TypeError, AttributeError, ValueError):  # of another version, or written by somebody else
@@ -36,8 +37,14 @@ def _words(entry: Entry) -> str:
 
 
 def _other(entry: Entry) -> str:
-    parts = [f"{k} {_short(v)}" for k, v in entry.items() if k != "event"]
-    return "; ".join(parts)
+    return "; ".join(f"{k} {_short(v)}" for k, v in entry.items() if k not in ("event", "time"))
+
+
+def _decided(e: Entry) -> str:
+    """Who, when, what and why."""
+    what = f": {e['code']} at {e.get('target_layer') or 'the interface'}" if "code" in e else ""
+    why = f" ({e['why']})" if e.get("why") else ""
+    return f"by {e['by'] or 'nobody named'}, {str(e.get('time', ''))[:16].replace('T', ' ')} UTC{what}{why}"
 
 
 def _short(value: Any) -> str:

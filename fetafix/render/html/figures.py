@@ -65,7 +65,7 @@ _FIGURES: tuple[tuple[str, Callable[[Agreement], str], str], ...] = (
     ("mean difference", lambda a: _shown(a.mean_abs), "of all numbers that they put out"),
     ("largest relative difference", lambda a: _shown(a.max_rel), "the same, relative to the number's size"),
     ("direction", lambda a: _shown(a.cosine, ".6f"), "1: the outputs point the same way (cosine)"),
-    ("signal to error", lambda a: _NONE if a.sqnr_db is None else f"{a.sqnr_db:.1f} dB",
+    ("signal to error", lambda a: _NONE if a.sqnr_db is None else f"{a.sqnr_db:.1f} dB".replace("-", "−"),
      "the higher, the closer; above about 100 dB only rounding is left in 32-bit models"),
     ("tolerated", lambda a: _shown(a.tolerance), "the largest difference that counts as harmless"),
     ("noise", lambda a: _shown(a.noise_floor), "how far the original differs from itself under harmless changes"),

@@ -55,6 +55,7 @@ def _sentence(report: GateReport) -> str:
     told = [f"{n} {one if n == 1 else more}" for status, one, more in words if (n := report.count(status))]
     if not told:
         return f"All {plural(total, 'converted model')} pass." if total > 1 else "The converted model passes."
-    return f"Of {plural(total, 'converted model')}, {report.count(Status.PASSED)} pass, {', '.join(told)}."
+    passed = report.count(Status.PASSED)
+    return f"Of {plural(total, 'converted model')}, {passed} {'passes' if passed == 1 else 'pass'}, {', '.join(told)}."
 
 
