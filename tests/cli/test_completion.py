@@ -17,6 +17,7 @@ from fetafix.cli.completion import NAME, VARIABLE
 from tests.ci.places import ROOT
 
 BASH = shutil.which("bash")
+PROMPT = "ready> "
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +41,7 @@ def in_bash(folder: Path, *words: str) -> set[str]:
     script = (
         'source ./script.bash; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); cur=${!#}; '
         '_fetafix_completion fetafix "$cur" "" || exit 9; '
-        'printf "%s\\n" "${COMPREPLY[@]}"; for dir in "${COMPREPLY[@]}"; do :; done')
+        'printf "%s\\n" "${COMPREPLY[@]}"')
     env = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "COMP_TYPE": "9"}
     done = subprocess.run([str(BASH), "--norc", "-c", script, "bash", "fetafix", *words], cwd=folder, env=env,
                           capture_output=True, text=True, check=False)
@@ -65,11 +66,39 @@ def test_in_bash(words: list[str], offered: set[str], folder: Path) -> None:
     assert in_bash(folder, *words) == offered
 
 
-def test_bash_completes_files_where_a_file_is_asked(folder: Path) -> None:
-    """click says "file", and bash offers its own files then (`compopt`, which works on TAB alone)."""
-    script = f"{VARIABLE}=bash_complete COMP_WORDS='fetafix check mod' COMP_CWORD=2 bin/fetafix"
-    done = subprocess.run([str(BASH), "-c", script], cwd=folder, capture_output=True, text=True, check=True)
-    assert done.stdout.split(",")[0].strip() == "file"
+def typed(folder: Path, *lines: str) -> list[str]:
+    """What an interactive bash on a terminal answers to lines that somebody types, TAB among them."""
+    master, slave = os.openpty()
+    env = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "TERM": "dumb", "PS1": PROMPT,
+           "INPUTRC": os.devnull, "HISTFILE": os.devnull}
+    process = subprocess.Popen([str(BASH), "--norc", "--noprofile", "-i"], cwd=folder, env=env, stdin=slave,
+                               stdout=slave, stderr=slave, start_new_session=True)
+    os.close(slave)
+    answers = [_until_prompt(master)]
+    for line in lines:
+        os.write(master, line.encode() + b"\n")
+        answers.append(_until_prompt(master))
+    os.write(master, b"exit\n")
+    process.wait(60)
+    os.close(master)
+    return answers[1:]
+
+
+def _until_prompt(terminal: int) -> str:
+    seen = b""
+    while not seen.endswith(PROMPT.encode()):
+        seen += os.read(terminal, 1 << 12)
+    return seen.decode()
+
+
+def test_typed_on_a_terminal(folder: Path) -> None:
+    """Fault types, options and files: click says "file", and bash offers its own, on TAB alone."""
+    _, fault, option, file = typed(
+        folder, 'eval "$(fetafix completion bash)"', "fetafix faults lh-dil\t", "fetafix inj\tmodel.onnx --fau\tnone",
+        "fetafix check no\t model.pt")
+    assert "lh-dilation: Wrong dilation" in fault
+    assert "fetafix inject model.onnx --fault none" in option
+    assert "notes.txt" in file
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
