@@ -110,7 +110,7 @@ def _marks(
     if located is None:
         left = asked.segments() if asked is not None else []
     else:
-        left = list(located.treatment.remaining) if not located.treatment.unrelated else []
+        left = list(located.treatment.remaining)
         left += [s for step in located.steps if isinstance(s := step.diagnosis.site, Segment)]
     places_of = {p.goal for p in places.values()}
     for segment in left:
