@@ -16,6 +16,7 @@ from pathlib import Path
 from fetafix.inputs.recipe import Preprocess
 from fetafix.inputs.signature import image_input
 from fetafix.judge.tasks.base import Assignment
+from fetafix.judge.tasks.registry import NUMERIC
 from fetafix.options import Options
 from fetafix.report import ModelInfo, TensorInfo
 from fetafix.session import Session
@@ -66,7 +67,7 @@ def _head(found: Found) -> Iterator[str]:
 
 
 def _pair(found: Found, options: Options, place: Path) -> Iterator[str]:
-    names = [Path(m.path).stem for m in (found.source, found.target)]
+    names = dict.fromkeys(Path(m.path).stem for m in (found.source, found.target))
     yield f"  - name: {_scalar('-to-'.join(names))}"
     yield from _model("source", found.source, options.source_arch, place)
     yield from _model("target", found.target, options.target_arch, place)
@@ -115,11 +116,13 @@ def _why(found: Found) -> str:
 
 
 def _rest(found: Found) -> Iterator[str]:
-    task = found.tasks[0].comparator.name if found.tasks else "classification"
-    guess = "" if not found.tasks else "; a guess" if not found.tasks[0].sure else "; as it is taken to be"
-    yield _off("task:", f"what outputs are for, where names and values do not tell{guess}")
-    outputs = [t.outputs[0] for t in found.tasks[:1]] or list(found.outputs[:1])
-    yield from (f"    #   {_scalar(o)}: {task}" for o in outputs)
+    known = {o: t for t in found.tasks for o in t.outputs}
+    yield _off("task:", "what outputs are for: classification, segmentation, detection, tokens, embedding, …")
+    for output in found.outputs:
+        task = known.get(output)
+        sure = "" if task is None else "# as it is taken to be" if task.sure else "# a guess"
+        name = NUMERIC if task is None else task.comparator.name
+        yield f"    #   {f'{_scalar(output)}: {name}':<{_COLUMN - 4}}{sure}".rstrip()
     yield _off("max_mismatch: 0.01", "the share of answers that may differ")
     yield _off("search: quick", "for inputs beside the data on which the models disagree; or off, deep")
     yield _off("tolerance:", "by output, instead of what the source's own noise allows")
