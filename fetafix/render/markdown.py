@@ -17,9 +17,10 @@ from fetafix.report import Advice, Agreement, Finding, ModelInfo, Report
 LIMIT = 1_000_000  # bytes
 LEAST = 10_000  # what a table and a remark take
 _SIGNS = {Status.PASSED: "✅", Status.ACCEPTED: "☑️", Status.FAILED: "❌", Status.UNDECIDED: "❓"}
+ANSWERS, LARGEST = "answers that agree", "largest difference"
 _FIGURES: dict[str, Callable[[Agreement], str]] = {
-    "labels that agree": lambda a: "" if a.top1 is None else percent(a.top1),
-    "largest difference": lambda a: "" if a.max_abs is None else number(a.max_abs),
+    ANSWERS: lambda a: _answers(a),
+    LARGEST: lambda a: _largest(a),
     "mean difference": lambda a: "" if a.mean_abs is None else number(a.mean_abs),
     "tolerance": lambda a: "" if a.tolerance is None else number(a.tolerance),
     "samples": lambda a: str(a.samples) if a.samples else "",
@@ -52,16 +53,30 @@ def _headline(report: Report | GateReport, found: list[Case]) -> str:
 
 
 def _table(found: list[Case]) -> Iterator[str]:
-    yield "| pair | result | verdict | gate | labels that agree | largest difference | findings |"
+    yield f"| pair | result | verdict | gate | {ANSWERS} | {LARGEST} | findings |"
     yield "|---|---|---|---|---|---|---|"
     for case in found:
         report = case.report
         cells = [
             escape(case.name), f"{_SIGNS[case.status]} {WORDS[case.status]}", report.verdict.value.replace("_", " "),
-            escape(report.gate), *(_change(report, name) for name in ("labels that agree", "largest difference")),
+            escape(report.gate), *(_change(report, name) for name in (ANSWERS, LARGEST)),
             str(len(report.findings) or ""),
         ]
         yield f"| {' | '.join(cells)} |"
+
+
+def _answers(agreement: Agreement) -> str:
+    """The least share of samples whose answers agree, of the tasks that count in the verdict; labels where none is."""
+    shares = [t.share for t in agreement.tasks if t.weighs and t.share is not None]
+    share = min(shares, default=agreement.top1)
+    return "" if share is None else percent(share)
+
+
+def _largest(agreement: Agreement) -> str:
+    """The largest difference of any output, in its own unit."""
+    known = [o.max_abs for o in agreement.outputs if o.max_abs is not None]
+    largest = max(known, default=agreement.max_abs)
+    return "" if largest is None else number(largest)
 
 
 def _change(report: Report, figure: str) -> str:

@@ -14,6 +14,7 @@ from markdown_it import MarkdownIt
 from fetafix.gate.record import GateReport
 from fetafix.render import markdown
 from fetafix.render.markup import code, escape, line
+from fetafix.report import OutputAgreement, TaskAgreement
 from tests.render.gates import ALL, GATES, HOSTILE_REPORT
 from tests.render.reports import REPORTS
 
@@ -66,7 +67,7 @@ def test_failures_are_unfolded() -> None:
 
 
 def test_before_and_after() -> None:
-    assert "| labels that agree | 60% | 100% |" in markdown.render(REPORTS["repair"])
+    assert "| answers that agree | 60% | 100% |" in markdown.render(REPORTS["repair"])
 
 
 def test_it_ends_before_github_refuses_it() -> None:
@@ -76,3 +77,15 @@ def test_it_ends_before_github_refuses_it() -> None:
     assert len(text.encode()) <= 20_000 and text.count("| pair ") == 41
     assert re.search(r"The details of \d+ pairs are left out", text)
     assert text.count("<details") == text.count("</details>") > 0
+
+
+def test_answers_of_other_tasks_count() -> None:
+    told = REPORTS["check_divergent"].agreement
+    assert told is not None
+    tasks = [TaskAgreement(task="tokens", outputs=["y"], weighs=True, share=0.75),
+             TaskAgreement(task="segmentation", outputs=["z"], weighs=True, share=0.25),
+             TaskAgreement(task="embedding", outputs=["w"], share=0.0)]
+    outputs = [OutputAgreement(source=n, target=n, max_abs=v) for n, v in (("y", 0.5), ("z", 30.0), ("w", None))]
+    report = msgspec.structs.replace(
+        REPORTS["check_divergent"], agreement=msgspec.structs.replace(told, tasks=tasks, outputs=outputs))
+    assert "| labels | 25% | 30 |" in markdown.render(report)
