@@ -49,7 +49,7 @@ def layers(
     asked = _aligned(bench, target, entrance)
     healed = _healed(bench, located, target, kept)
     twins = [a.twins for a in (healed, asked) if a is not None]
-    marks = _marks(target, located, places, asked)
+    marks = _marks(target, located, places, asked, {t for known in twins for t in known})
     carried = _errors(bench, target, bench.target_feeds, twins)
     again = _fed(bench, kept) if kept else None
     repaired = _edited(target, kept) if kept else None
@@ -95,15 +95,18 @@ def _healed(
 
 
 def _marks(
-    target: Graph, located: Located | None, places: Mapping[Key, Place], asked: Alignment | None
+    target: Graph, located: Located | None, places: Mapping[Key, Place], asked: Alignment | None, known: set[str]
 ) -> Marks:
-    """Findings at the tensors that they name, else at those that are wrong by them; and what stays guilty."""
+    """Findings at the tensors that they name, else at those that are wrong by them, else at the next that have a row;
+    and what stays guilty. known: tensors with a twin, which have one.
+    """
     errors: dict[str, float] = {}
     found: dict[str, list[Key]] = {}
-    known = asked.twins if asked is not None else {}
+    order = {o: i for i, n in enumerate(target.nodes) for o in n.outputs if o}
     for name, place in places.items():
-        options = [t for t in (place.target, place.goal) if t is not None and t in target.producers]
-        at = next((t for t in options if t in known), next(iter(options), None))
+        options = [t for t in (place.target, place.goal) if t is not None and t in order]
+        behind = (o for n in target.nodes[order[options[0]]:] for o in n.outputs) if options else ()
+        at = next((t for t in (*options, *behind) if t in known), None)
         if at is not None:
             found.setdefault(at, []).append(name)
             errors[at] = place.error
@@ -201,7 +204,7 @@ def _rows(
             carried, introduced, after = (_finite(f.get(name)) for f in figures)
             rows.append(LayerError(
                 target_layer=target.layer(name) or name, source_layer=source.layer(twin.source) or twin.source,
-                op=node.op, carried=carried, introduced=introduced, after=after, guilty=name in marks.errors,
+                op=node.op, carried=carried, introduced=introduced, after=after, guilty=marks.errors.get(name, 0.0) > 0,
                 findings=at))  # fmt: skip
     return rows
 

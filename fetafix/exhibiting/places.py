@@ -23,7 +23,8 @@ class Place:
 
     error: what was introduced there (relative L2), inf where it cannot run. graphs: (source's, target's) as they were
     when it was found, with shapes; the target's may have repairs of earlier rounds in it. segment: keys of the target's
-    and of the source's nodes between the anchors.
+    and of the source's nodes between the anchors. beside: the source has no such node, and `source` is where it would
+    be.
     """
 
     target: str | None
@@ -32,6 +33,7 @@ class Place:
     error: float
     graphs: tuple[Graph, Graph]
     segment: tuple[frozenset[str], frozenset[str]] = (frozenset(), frozenset())
+    beside: bool = False
 
 
 def key(finding: Finding) -> Key:
@@ -55,5 +57,6 @@ def _place(step: Step, suspicion: Suspicion | None, bench: Workbench) -> Place:
         return Place(mine, theirs, None, site.error, (site.source, site.target))
     mine = mine or site.goal.target
     theirs = theirs or counterpart(site, mine)
+    beside, theirs = theirs is None, theirs or site.goal.source
     nodes = frozenset(n.key for n in site.target.nodes), frozenset(n.key for n in site.source.nodes)
-    return Place(mine, theirs, site.goal.target, site.error, (bench.source, site.full), nodes)
+    return Place(mine, theirs, site.goal.target, site.error, (bench.source, site.full), nodes, beside)

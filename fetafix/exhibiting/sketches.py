@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from fetafix.exhibiting.details import detail
 from fetafix.exhibiting.places import Place
 from fetafix.exhibits import Neighbourhood, Sketch, SketchNode
@@ -28,8 +30,12 @@ class Box:
 def neighbourhood(place: Place, names: tuple[Names, Names], shapes: Mapping[str, Any]) -> Neighbourhood:
     """Both sides of a finding. shapes: of the target's tensors, as far as they are known from elsewhere."""
     source, target = place.graphs
+    theirs = _side(source, names[0], place.source, place.segment[1], source.shapes)
+    if theirs is not None and place.beside:
+        theirs = msgspec.structs.replace(
+            theirs, nodes=[msgspec.structs.replace(n, role="near") for n in theirs.nodes])
     return Neighbourhood(
-        source=_side(source, names[0], place.source, place.segment[1], source.shapes),
+        source=theirs,
         target=_side(target, names[1], place.target, place.segment[0], {**shapes, **target.shapes}),
     )
 
