@@ -38,12 +38,18 @@ def render(report: Report | GateReport, locate: Locate = str) -> str:
         "tool": {"driver": {
             "name": "fetafix", "version": __version__, "semanticVersion": __version__,
             "rules": [made for _, made in rules.values()]}},
-        "automationDetails": {"id": f"fetafix/{command(report)}/"},
+        "automationDetails": {"id": _analysis(report, locate)},
         "invocations": [_invocation(report, found, locate)],
         "artifacts": _artifacts(found, locate),
         "results": [_result(c, f, rules[f.code][0], locate, fingerprints) for c in found for f in c.report.findings],
     }
     return json.dumps(_cleaned({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}), indent=2) + "\n"
+
+
+def _analysis(report: Report | GateReport, locate: Locate) -> str:
+    """What tells this analysis from others of the same commit, which code scanning keeps apart."""
+    of = report.target.path if isinstance(report, Report) else report.config
+    return f"fetafix/{command(report)}/{_uri(locate(of))}/"
 
 
 def _result(case: Case, finding: Finding, index: int, locate: Locate, taken: set[str]) -> Json:

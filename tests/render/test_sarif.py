@@ -129,3 +129,8 @@ def test_every_fault_type_makes_a_rule(code: str) -> None:
     log["runs"][0]["tool"]["driver"]["rules"] = [made]
     assert not list(validator().iter_errors(log))
     assert made["help"]["text"].startswith("What goes wrong: ") and "Repair" in made["help"]["markdown"]
+
+
+def test_analyses_of_other_files_are_kept_apart() -> None:
+    assert run(GATES["gate"])["automationDetails"]["id"] == "fetafix/gate/configs/fetafix.yaml/"
+    assert run(REPORTS["localize"])["automationDetails"]["id"] == "fetafix/localize/digits%20converted.pt/"
