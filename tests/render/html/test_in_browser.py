@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fetafix.render import html
+from fetafix.render import html, stress_html
 from tests import browser as pages
 from tests.render.gates import GATES
 from tests.render.html.pages import JOURNAL, poisoned, rich
 from tests.render.reports import REPORTS
+from tests.render.stress_reports import report
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -45,6 +46,17 @@ def test_the_policy_keeps_scripts_and_the_network_out(browser: Chrome, tmp_path:
     pages.show(browser, html.render(rich()).replace("</main>", f"{worm}</main>"), tmp_path)
     assert browser.execute_script("return window.hit") is None
     assert sum("Content Security Policy" in line for line in pages.console(browser)) >= 3
+
+
+def test_the_page_of_stress_is_quiet_too(browser: Chrome, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    pages.show(browser, stress_html.page(report("none", "guard")), tmp_path)
+    assert pages.console(browser) == [] and pages.requests(browser) == []
+    tree = pages.accessible(browser)
+    assert all(n["name"] for n in tree if n["role"] in ("image", "table", "heading"))
+    for width in (1280, 375):
+        pages.viewport(browser, width)
+        assert pages.overflow(browser) == 0, width
 
 
 def test_what_matters_is_in_view(browser: Chrome, tmp_path: Path) -> None:
