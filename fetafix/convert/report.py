@@ -85,7 +85,8 @@ class ConversionReport(Record, frozen=True, kw_only=True):
             verdict=self.verdict, reason=self.reason, seed=self.seed, samples=self.samples, source=self.source,
             target=ModelInfo(path=target, format=self.format), gate=self.gate)
         return msgspec.structs.replace(
-            base, verdict=self.verdict, reason=self.reason, passed=self.output is not None, output=self.output,
+            base, target=msgspec.structs.replace(base.target, path=target), verdict=self.verdict,
+            reason=self.reason, passed=self.output is not None, output=self.output,
             notes=self.notes, timings=self.timings, command=self.command)
 
 

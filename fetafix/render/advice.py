@@ -32,6 +32,11 @@ def full(advice: Advice, paint: Style) -> Iterator[str]:
     yield from _part("what to do next", advice.next_steps, paint, "- ")
 
 
+def parted(step: str) -> list[str]:
+    """The words of a step, then the commands in it."""
+    return _COMMAND.split(step)
+
+
 def _part(heading: str, texts: Sequence[str], paint: Style, mark: str = "") -> Iterator[str]:
     told = [t for t in texts if t]
     if not told:
@@ -39,6 +44,6 @@ def _part(heading: str, texts: Sequence[str], paint: Style, mark: str = "") -> I
     blank = " " * (_INDENT + 2)
     yield f"{' ' * _INDENT}{paint(heading, 'bold')}"
     for text in told:
-        words, *commands = _COMMAND.split(text)
+        words, *commands = parted(text)
         yield from wrap(words, len(blank) + len(mark), blank + mark)
         yield from (f"{blank}    {command}" for command in commands)

@@ -9,6 +9,7 @@ import html
 from collections.abc import Callable, Iterator
 
 from fetafix.gate.record import GateReport, Status
+from fetafix.render.advice import parted
 from fetafix.render.cases import WORDS, Case, cases, command, told, waived
 from fetafix.render.markup import code, escape, line
 from fetafix.render.style import number, percent, plural
@@ -147,10 +148,21 @@ def _finding(index: int, case: Case, finding: Finding) -> Iterator[str]:
 def _advice(finding: Finding, advice: Advice) -> Iterator[str]:
     if advice.meaning and advice.meaning != told(finding):
         yield f"   - what it means: {escape(advice.meaning)}"
-    for label, text in (("why it is believed", " ".join(advice.evidence)), ("repair", advice.remedy),
-                        ("what could go wrong", advice.risk), ("next", " ".join(advice.next_steps))):  # fmt: skip
+    if advice.evidence:
+        yield "   - why it is believed:"
+        yield from (f"     - {escape(sentence)}" for sentence in advice.evidence)
+    for label, text in (("repair", advice.remedy), ("what could go wrong", advice.risk)):
         if text:
             yield f"   - {label}: {escape(text)}"
+    if advice.next_steps:
+        yield "   - what to do next:"
+        yield from (f"     - {_step(step)}" for step in advice.next_steps)
+
+
+def _step(step: str) -> str:
+    """A step, with the commands in it as code."""
+    words, *commands = parted(step)
+    return " ".join([escape(words), *map(code, commands)])
 
 
 def _repairs(report: Report) -> Iterator[str]:

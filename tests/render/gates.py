@@ -17,7 +17,8 @@ def _pair(name: str, status: Status, report: str, **more: object) -> PairResult:
 
 ADVICE = Advice(
     meaning="A layer looks at pixels that lie closer together than it should.", evidence=["It differs.", "It heals."],
-    remedy="Its spacing is set to the source's.", risk="None known.", next_steps=["Run fetafix repair."],
+    remedy="Its spacing is set to the source's.", risk="None known.",
+    next_steps=["Have it repaired: fetafix repair a|b.onnx", "Ask somebody."],
 )
 HOSTILE_REPORT = msgspec.structs.replace(
     REPORTS["localize"], reason=HOSTILE, findings=[
