@@ -8,17 +8,22 @@ from typing import Any
 from markupsafe import Markup
 
 from fetafix.gate.record import GateReport, Status
-from fetafix.render import plain
 from fetafix.render.html import frame
 from fetafix.render.html.names import flat
 from fetafix.render.html.view import view
-from fetafix.render.style import plural
 from fetafix.report import Report
 
 _STATUS = {
     Status.PASSED: ("good", "✓", "passed"), Status.ACCEPTED: ("warn", "!", "accepted"),
     Status.FAILED: ("bad", "✕", "failed"), Status.UNDECIDED: ("warn", "?", "undecided"),
 }  # fmt: skip
+
+_OUTCOMES = (
+    (Status.PASSED, "passes", "pass"), (Status.FAILED, "does not pass", "do not pass"),
+    (Status.UNDECIDED, "could not be decided", "could not be decided"),
+    (Status.ACCEPTED, "is let through, as what was found is accepted",
+     "are let through, as what was found is accepted"),
+)  # fmt: skip
 
 
 def render(report: Report | GateReport, journal: Sequence[dict[str, Any]] = ()) -> str:
@@ -34,7 +39,7 @@ def render_gate(report: GateReport) -> str:
     shown = [(k, pair, _STATUS[pair.status], view(pair.report, prefix=f"pair-{k}-", level=3))
              for k, pair in enumerate(report.pairs, 1)]
     body = frame.environment().get_template("gate.html").render(
-        gate=report, sentence=_sentence(report), badge=_badge(report), pairs=shown, plain=plain)
+        gate=report, sentence=_sentence(report), badge=_badge(report), pairs=shown)
     return frame.page(f"Gate of {flat(report.config)}", Markup(body))
 
 
@@ -48,14 +53,7 @@ def _sentence(report: GateReport) -> str:
     total = len(report.pairs)
     if not total:
         return "There was no pair of models to compare."
-    words = ((Status.FAILED, "does not pass", "do not pass"),
-             (Status.UNDECIDED, "could not be decided", "could not be decided"),
-             (Status.ACCEPTED, "is let through, as what was found is accepted",
-              "are let through, as what was found is accepted"))
-    told = [f"{n} {one if n == 1 else more}" for status, one, more in words if (n := report.count(status))]
-    if not told:
-        return f"All {plural(total, 'converted model')} pass." if total > 1 else "The converted model passes."
-    passed = report.count(Status.PASSED)
-    return f"Of {plural(total, 'converted model')}, {passed} {'passes' if passed == 1 else 'pass'}, {', '.join(told)}."
-
-
+    told = [(n, one if n == 1 else more) for status, one, more in _OUTCOMES if (n := report.count(status))]
+    if len(told) == 1:
+        return f"The converted model {told[0][1]}." if total == 1 else f"All {total} converted models {told[0][1]}."
+    return f"Of {total} converted models, {', '.join(f'{n} {words}' for n, words in told)}."

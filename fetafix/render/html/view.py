@@ -133,7 +133,7 @@ def _tiles(report: Report) -> Iterator[tuple[str, str, str]]:
         remark = f"{figure(before.tolerance)} is tolerated" if before.tolerance is not None else ""
         yield ("Largest difference", off if after is None or after.max_abs is None
                else f"{off} → {figure(after.max_abs)}", remark)
-    if report.command != "check":
+    if report.command in ("localize", "repair"):
         gone = sum(plain.mended(report, f) is not None for f in report.findings)
         yield ("Causes found", str(len(report.findings)),
                f"{gone} of them mended" if report.command == "repair" and report.findings else "")

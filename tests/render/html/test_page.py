@@ -96,7 +96,7 @@ def test_every_part_says_so_where_it_has_nothing() -> None:
     told = text(html.render(REPORTS["undecided"]))
     for words in (
         "It could not be decided whether", "Nothing was compared, so nothing is known",
-        "A check does not look for causes.", "The error was not measured layer by layer.",
+        "Causes were not looked for.", "The error was not measured layer by layer.",
         "No input with another answer is known.", "Nothing was compared, so there are no figures.",
         "Neither model is known to store numbers in few bits.", "None were looked for.", "There is nothing to note.",
         "No journal was kept.", "not recognised",
