@@ -10,6 +10,7 @@
     │   ├── RuntimeCrash         its runtime failed, died or ran out of memory
     │   └── LiftError            it runs, but no ONNX view of it could be made
     ├── LostTask                 every process that a task was given to died         (exit 3)
+    │   └── LostCluster          the scheduler has ended, or has no worker left
     ├── EditError                an edit does not fit the graph that it is applied to (exit 1)
     └── OutputError              a result cannot be written                          (exit 2)
 
@@ -62,9 +63,13 @@ class LiftError(ModelError):
 
 
 class LostTask(FetafixError):
-    """Every process that a task was given to died, or the cluster has no worker left, so nothing is known of it."""
+    """Every process that a task was given to died, so nothing is known of it."""
 
     exit_code = 3
+
+
+class LostCluster(LostTask):
+    """The cluster has no worker left, or its scheduler has ended: nothing more will be done there."""
 
 
 class EditError(FetafixError):

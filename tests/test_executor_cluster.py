@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from fetafix import config
-from fetafix.errors import LostTask, UsageError
+from fetafix.errors import LostCluster, LostTask, UsageError
 from fetafix.executor import cluster, executor
 from fetafix.executor.cluster import Cluster, perform
 from fetafix.executor.local import Local
@@ -104,7 +104,7 @@ def test_tasks_without_a_worker_are_given_up(machines: Machines, tmp_path: Path)
         pipes.who()
         os.kill(worker.pid, signal.SIGKILL)
         (outcome,) = running.result()
-    assert isinstance(outcome.error, LostTask) and "has had no worker for" in str(outcome.error)
+    assert isinstance(outcome.error, LostCluster) and "has had no worker for" in str(outcome.error)
 
 
 def test_tasks_of_a_scheduler_that_ends_are_given_up(machines: Machines, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_tasks_of_a_scheduler_that_ends_are_given_up(machines: Machines, tmp_pat
         pipes.who()
         machines.processes[0].kill()
         found = running.result()
-    assert len(found) == 2 and all(isinstance(o.error, LostTask) for o in found)
+    assert len(found) == 2 and all(isinstance(o.error, LostCluster) for o in found)
 
 
 def test_a_gate_on_it_says_what_it_says_here(machines: Machines, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from fetafix.bench.measure import run as run_python
 from fetafix.convert import ConversionReport, ConvertOptions, convert
 from fetafix.convert.kinds import SUFFIXES
 from fetafix.errors import UsageError
+from fetafix.executor import executor
 from fetafix.report import Report, Verdict
 
 MODELS = {"digits": 8, "MobileNetV2": 224, "ResNet101": 224, "InceptionV3": 299}
@@ -34,7 +35,10 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to measure. size: of the networks' inputs (None: their own). data: a folder of images (None: made up)."""
+    """What to measure. size: of the networks' inputs (None: their own). data: a folder of images (None: made up).
+
+    jobs: conversions at a time, in processes of their own; cluster: on a Dask cluster instead.
+    """
 
     folder: Path
     models: tuple[str, ...] = tuple(MODELS)
@@ -45,6 +49,8 @@ class Plan:
     data: str | None = None
     routes: int = 3
     timeout: float = 1800.0
+    jobs: int = 1
+    cluster: str | None = None
 
     def side(self, model: str) -> int:
         """Height and width of a model's input."""
@@ -65,40 +71,76 @@ def pairs_of(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def conversions(plan: Plan, resume: bool = False, say: Say = lambda _: None) -> Iterator[Row]:
-    """Measure row by row; each is in the folder's results before it is yielded.
+    """Measure pair by pair, first those whose results are known; each row is in the folder's results before.
 
-    Raises UsageError where the folder holds results and they are not to be resumed.
+    Raises UsageError where the folder holds results and they are not to be resumed, or a cluster cannot be reached;
+    LostCluster where it ends.
     """
     results = plan.folder / RESULTS
     known = lines.begun(results, Row, resume)
+    left = []
     for model in plan.models:
-        network = _Network(plan, model, say)
         for source, target in plan.pairs:
-            rows = _Pair(network, source, target, say)
-            wanted = rows.wanted()
+            wanted = Pair(Network(plan, model), source, target).wanted()
             if all(row.key in known for row in wanted):
                 yield from (known[row.key] for row in wanted)
-                continue
-            for row in rows.measure():
-                if row.key not in known:
-                    lines.append(results, row)
-                yield row
+            else:
+                left.append(Pair(Network(plan, model), source, target))
+    for rows in _measured(plan, left, say):
+        for row in rows:
+            if row.key not in known:
+                lines.append(results, row)
+            yield row
 
 
-@dataclass
-class _Network:
-    """One network and its source files, made when they are first asked for."""
+def _measured(plan: Plan, pairs: Sequence[Pair], say: Say) -> Iterator[list[Row]]:
+    """The rows of each pair, once all sources are there: what one pair starts from another may be converted from."""
+    if not pairs:
+        return
+    with executor(plan.jobs, plan.cluster) as crew:
+        networks = {p.network.model: p.network for p in pairs}
+        for network in networks.values():
+            for name in network.missing([p.source for p in pairs if p.network.model == network.model]):
+                say(f"{network.model}: making {name}")
+        wanted = [(n, [p.source for p in pairs if p.network.model == n.model]) for n in networks.values()]
+        for made in crew.run(make_sources, wanted):
+            network, failures = wanted[made.index][0], {} if made.failure else made.result()
+            lost = dict.fromkeys(FRAMEWORKS, made.failure) if made.failure else {}
+            networks[network.model] = replace(network, failures={**failures, **lost})
+        ready = [replace(p, network=networks[p.network.model]) for p in pairs]
+        for outcome in crew.run(measure, ready):
+            pair = ready[outcome.index]
+            say(f"{pair.network.model}: {FRAMEWORKS[pair.source]} → {FRAMEWORKS[pair.target]}")
+            failed = outcome.failure
+            yield pair.failed(failed) if failed else outcome.result()
+
+
+def make_sources(given: tuple[Network, Sequence[str]]) -> dict[str, str]:
+    """Make a network's files in some frameworks, and its samples; why those that are not there could not be made."""
+    network, frameworks = given
+    found = {f: network.source(f)[1] for f in dict.fromkeys(frameworks)}
+    network.data()
+    return {f: why for f, why in found.items() if why}
+
+
+def measure(pair: Pair) -> list[Row]:
+    """Convert, check, repair one pair, in whichever process."""
+    return list(pair.measure())
+
+
+@dataclass(frozen=True)
+class Network:
+    """One network and its source files, made when they are first asked for. failures: why one could not be made."""
 
     plan: Plan
     model: str
-    say: Say
-    _failures: dict[str, str] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
+        """Where its files are."""
         return self.plan.folder / f"{self.model}-{self.plan.side(self.model)}-{self.plan.seed}"
 
-    @property
     def data(self) -> str:
         """The samples: the user's images, or made-up ones; the digits' own."""
         if self.model != "digits" and self.plan.data is not None:
@@ -118,18 +160,25 @@ class _Network:
     def options(self, source: str, target: str | None = None) -> api.Options:
         """How to compare, with the presets of two frameworks."""
         first, second = (self.preset(f) or None for f in (source, target or source))
-        return api.Options(data=self.data, samples=self.plan.samples, seed=self.plan.seed, source_preprocess=first,
+        return api.Options(data=self.data(), samples=self.plan.samples, seed=self.plan.seed, source_preprocess=first,
                            target_preprocess=second)
 
     def source(self, framework: str) -> tuple[Path | None, str]:
         """The network's file in a framework, or None and why there is none."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f"{framework}{_SUFFIX[framework]}"
-        if framework not in self._failures and not path.exists():
-            self.say(f"{self.model}: making {path.name}")
+        path = self._path(framework)
+        if framework not in self.failures and not path.exists():
             origin = self._origin(framework)
-            self._failures[framework] = self._native(framework, path) if origin is None else self._from(origin, path)
-        return (path, "") if path.exists() else (None, self._failures.get(framework, ""))
+            self.failures[framework] = self._native(framework, path) if origin is None else self._from(origin, path)
+        return (path, "") if path.exists() else (None, self.failures.get(framework, ""))
+
+    def missing(self, frameworks: Sequence[str]) -> list[str]:
+        """Names of the files that are to be made for some frameworks, those that others are made from among them."""
+        needed = [f for g in frameworks for f in (self._origin(g), g) if f is not None]
+        return [p.name for f in dict.fromkeys(needed) if not (p := self._path(f)).exists()]
+
+    def _path(self, framework: str) -> Path:
+        return self.folder / f"{framework}{_SUFFIX[framework]}"
 
     def _origin(self, framework: str) -> str | None:
         """What it is converted from; None for a native definition."""
@@ -143,7 +192,7 @@ class _Network:
         side = str(self.plan.side(self.model))
         partial = path.with_name(f"partial-{path.name}")
         try:
-            run_python(["-m", module, self.model, str(partial), side, self.data, self.preset(framework) or "raw",
+            run_python(["-m", module, self.model, str(partial), side, self.data(), self.preset(framework) or "raw",
                         str(self.plan.seed)])
         except RuntimeError as error:
             return str(error)
@@ -166,13 +215,12 @@ class _Network:
 
 
 @dataclass(frozen=True)
-class _Pair:
+class Pair:
     """A network from one framework to another."""
 
-    network: _Network
+    network: Network
     source: str
     target: str
-    say: Say
 
     def wanted(self) -> list[Row]:
         """The rows that there are to be, without figures."""
@@ -186,8 +234,7 @@ class _Pair:
             for row in self.wanted():
                 yield self._row(row.preprocessing, status="unavailable", reason=f"no source: {why}")
             return
-        self.say(f"{self.network.model}: {FRAMEWORKS[self.source]} → {FRAMEWORKS[self.target]}")
-        out = self.network.folder / f"converted{SUFFIXES[self.target] or '-model'}"
+        out = self.network.folder / f"{self.source}-to-{self.target}{SUFFIXES[self.target] or '-model'}"
         start = time.perf_counter()
         report = convert(source, out, self.network.options(self.source), self._converting())
         made = Path(report.output.path if report.output else report.rejected or "")
@@ -198,10 +245,12 @@ class _Pair:
         finally:
             _remove(made)
 
-    def _converting(self) -> ConvertOptions:
-        import dataclasses
+    def failed(self, why: str) -> list[Row]:
+        """Rows of a pair of which nothing came back."""
+        return [self._row(row.preprocessing, status=Verdict.UNDECIDED.value, reason=why) for row in self.wanted()]
 
-        return dataclasses.replace(self.network.converting, to=self.target)
+    def _converting(self) -> ConvertOptions:
+        return replace(self.network.converting, to=self.target)
 
     def _first(self, source: Path, made: Path, report: ConversionReport, start: float) -> Row:
         if report.check is None:

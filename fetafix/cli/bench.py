@@ -46,10 +46,13 @@ def speed(rounds: int, folder: Path | None) -> None:
               help="What makes weights and samples.")
 @click.option("--data", type=click.Path(exists=True, file_okay=False), metavar="DIR",
               help="Images to compare on (default: made up).")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
+              help="Conversions side by side.")
+@click.option("--cluster", metavar="ADDRESS", help="Work on a Dask cluster instead, such as tcp://scheduler:8786.")
 @click.option("--resume", is_flag=True, help="Go on with the results in FOLDER.")
 def conversions(
     folder: Path, models: str | None, pairs: str | None, samples: int, size: int | None, seed: int, data: str | None,
-    resume: bool,
+    jobs: int, cluster: str | None, resume: bool,
 ) -> None:
     """Convert networks among PyTorch, Keras, TensorFlow, TFLite and ONNX, check and repair each, results in FOLDER.
 
@@ -65,7 +68,7 @@ def conversions(
         raise UsageError(f"unknown model {unknown[0]!r}; known: {', '.join(matrix.MODELS)}")
     plan = matrix.Plan(
         folder=folder, models=chosen, pairs=matrix.pairs_of(pairs) if pairs else matrix.PAIRS, samples=samples,
-        size=size, seed=seed, data=data)
+        size=size, seed=seed, data=data, jobs=jobs, cluster=cluster)
     rows = []
     with Progress(True, "converting"):
         for row in matrix.conversions(plan, resume, lambda text: click.echo(text, err=True)):
@@ -88,10 +91,11 @@ def conversions(
 @click.option("--limit", type=click.IntRange(min=0), metavar="N", help="At most so many tasks of those that are left.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
               help="Processes side by side.")
+@click.option("--cluster", metavar="ADDRESS", help="Work on a Dask cluster instead, such as tcp://scheduler:8786.")
 @click.option("--resume", is_flag=True, help="Go on with the results in FOLDER.")
 def faults(
     folder: Path, config: str | None, models: str | None, codes: str | None, seeds: str | None, scale: str | None,
-    limit: int | None, jobs: int, resume: bool,
+    limit: int | None, jobs: int, cluster: str | None, resume: bool,
 ) -> None:
     """Put faults of the catalogue into networks, repair them, score that against the truth, results in FOLDER.
 
@@ -103,7 +107,7 @@ def faults(
 
     chosen = settings.load(config) if config else settings.Settings()
     plan = run.Plan(folder=folder, settings=settings.narrowed(chosen, models, codes, seeds, scale), jobs=jobs,
-                    limit=limit)
+                    limit=limit, cluster=cluster)
     rows = []
     with Progress(True) as progress:
         for row, done, total in run.faults(plan, resume):

@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
+from fetafix.errors import LostCluster
+
 T = TypeVar("T")
 R = TypeVar("R")
 TRIES = 3
@@ -36,6 +38,13 @@ class Outcome(Generic[R]):
     value: R | None = None
     error: Exception | None = None
     tries: int = 1
+
+    @property
+    def failure(self) -> str:
+        """The error in words, "" where there is none. Raises LostCluster: then nothing else will come, either."""
+        if isinstance(self.error, LostCluster):
+            raise self.error
+        return "" if self.error is None else f"{type(self.error).__name__}: {self.error}"
 
     def result(self) -> R:
         """The value. Raises the task's error."""

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from fetafix import __version__
-from fetafix.errors import LostTask, UsageError
+from fetafix.errors import LostCluster, LostTask, UsageError
 from fetafix.executor import Call, Outcome
 from fetafix.executor.local import Local
 
@@ -66,8 +66,8 @@ class Cluster:
         except (OSError, TimeoutError):
             return 0
 
-    def _deserted(self) -> LostTask:
-        return LostTask(f"the cluster {self.address} has had no worker for {self.patience:.0f} s")
+    def _deserted(self) -> LostCluster:
+        return LostCluster(f"the cluster {self.address} has had no worker for {self.patience:.0f} s")
 
     def __enter__(self) -> Self:
         return self
@@ -117,4 +117,4 @@ def _outcome(future: Any, index: int) -> Outcome[Any]:
         died = "every worker of the cluster that it was given to died"
         words = died if kind == "KilledWorker" else f"{kind}: {error}"
         return Outcome(index, error=LostTask(words))
-    return Outcome(index, error=LostTask(f"the cluster gave it up ({future.status}): has the scheduler ended?"))
+    return Outcome(index, error=LostCluster(f"the cluster gave it up ({future.status}): has the scheduler ended?"))

@@ -24,6 +24,7 @@ from fetafix.faults import catalogue
 from fetafix.graph.evaluate import Evaluator
 from fetafix.ir import Graph, Node
 from fetafix.odds import Count, Counts
+from tests import executor_tasks
 from tests.commands import invoke
 from tests.faults.sites import cnn, feeds_of
 from tests.faults.support import with_shapes
@@ -201,13 +202,25 @@ def test_measured_once_and_resumed(nursery: Nursery, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("problem", [TimeoutError("given up after 1 s"), IndexError("tuple index out of range")])
-def test_a_failure_is_a_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception) -> None:
+def test_a_failure_is_a_result(
+    nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, problem: Exception
+) -> None:
     def fails(*_: object) -> Row:
         raise problem
 
     monkeypatch.setattr(trial, "measure", fails)
+    (tmp_path / run.ZOO).symlink_to(nursery.folder)
+    plan = run.Plan(folder=tmp_path, settings=SETTINGS)
+    assert run.work(plan.work(plan.tasks[0])).reason == f"{type(problem).__name__}: {problem}"
+
+
+def test_a_task_whose_processes_die_is_a_result(
+    nursery: Nursery, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "work", executor_tasks.dying)
+    (tmp_path / run.ZOO).symlink_to(nursery.folder)
     (row, _, _), *_ = run.faults(run.Plan(folder=tmp_path, settings=SETTINGS, limit=1))
-    assert row.reason == f"{type(problem).__name__}: {problem}"
+    assert row.reason.startswith("LostTask: each of the 3 processes")
 
 
 def test_the_table_tells_rates_alarms_and_misses() -> None:

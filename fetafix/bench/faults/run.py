@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import tempfile
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -21,23 +18,29 @@ from fetafix.bench.faults.nursery import Nursery
 from fetafix.bench.faults.rows import Row
 from fetafix.bench.faults.settings import Settings
 from fetafix.bench.faults.trial import Task
+from fetafix.executor import executor, processors
 
 RESULTS, TABLE, ODDS, ZOO = "results.jsonl", "results.md", "odds.json", "zoo"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to measure, where, and in how many processes; at most `limit` tasks of those that are left."""
+    """What to measure, where, and in how many processes, or on which cluster; at most `limit` tasks of those left."""
 
     folder: Path
     settings: Settings
     jobs: int = 1
     limit: int | None = None
+    cluster: str | None = None
 
     @property
     def threads(self) -> int:
         """Threads of each runtime: the processors shared among the jobs, each of which runs two models."""
-        return max(1, _processors() // (2 * self.jobs))
+        return max(1, processors() // (2 * self.jobs))
+
+    def work(self, task: Task) -> Work:
+        """A task with all that a process needs for it."""
+        return Work(settings=self.settings, folder=self.folder / ZOO, task=task, threads=self.threads)
 
     @property
     def tasks(self) -> list[Task]:
@@ -53,11 +56,9 @@ class Plan:
 def faults(plan: Plan, resume: bool = False) -> Iterator[tuple[Row, int, int]]:
     """(row, how many are done, how many there are) as they come; each is in the folder's results before.
 
-    The user's own statistics take no part in it.
-
-    Raises UsageError where the folder holds results and they are not to be resumed.
+    Raises UsageError where the folder holds results and they are not to be resumed, or a cluster cannot be reached;
+    LostCluster where it ends.
     """
-    os.environ[odds.OFF] = "1"  # for the worker processes as well
     results = plan.folder / RESULTS
     known = lines.begun(results, Row, resume)
     tasks, scale = plan.tasks, plan.settings.scale
@@ -71,52 +72,47 @@ def faults(plan: Plan, resume: bool = False) -> Iterator[tuple[Row, int, int]]:
         yield row, number, total
 
 
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """A task on its way to a process. folder: of the network's files."""
+
+    settings: Settings
+    folder: Path
+    task: Task
+    threads: int
+
+
 def _measured(plan: Plan, tasks: Sequence[Task]) -> Iterator[Row]:
-    folder = plan.folder / ZOO
-    if plan.jobs == 1:
-        for task in tasks:
-            yield _work(plan.settings, folder, task, plan.threads)
-        return
-    spawn = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-    with ProcessPoolExecutor(plan.jobs, spawn) as pool:
-        running: set[Future[Row]] = set()
-        try:
-            waiting, ready = iter(tasks), set[str]()
-            while True:
-                for task in islice(waiting, 2 * plan.jobs - len(running)):
-                    if task.model not in ready:  # by one process, not by several at once
-                        pool.submit(_prepare, plan.settings, folder, task.model).result()
-                        ready.add(task.model)
-                    running.add(pool.submit(_work, plan.settings, folder, task, plan.threads))
-                if not running:
-                    return
-                finished, running = wait(running, return_when=FIRST_COMPLETED)
-                for future in finished:
-                    yield future.result()
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    networks = {t.model: t for t in tasks}
+    with executor(plan.jobs, plan.cluster) as crew:
+        for made in crew.run(prepare, [plan.work(t) for t in networks.values()]):  # each by one process
+            made.result()
+        for outcome in crew.run(work, [plan.work(t) for t in tasks]):
+            lost = outcome.failure
+            yield tasks[outcome.index].row(plan.settings.scale, reason=lost) if lost else outcome.result()
 
 
-def _prepare(settings: Settings, folder: Path, model: str) -> None:
+def prepare(given: Work) -> None:
     """Make a network's files."""
-    Nursery(settings, model, folder).prepare()
+    Nursery(given.settings, given.task.model, given.folder).prepare()
 
 
 _open: dict[Any, Nursery] = {}
 
 
-def _work(settings: Settings, folder: Path, task: Task, threads: int) -> Row:
-    """One task, in whichever process; a failure is its result."""
-    key = (task.model, settings.scale, settings.zoo_seed, folder)
+def work(given: Work) -> Row:
+    """One task, in whichever process; a failure is its result. The user's own statistics take no part in it."""
+    os.environ[odds.OFF] = "1"
+    settings, task = given.settings, given.task
+    key = (task.model, settings.scale, settings.zoo_seed, given.folder)
     if key not in _open:
         _open.clear()  # one network at a time in memory
-        _open[key] = Nursery(settings, task.model, folder, threads)
+        _open[key] = Nursery(settings, task.model, given.folder, given.threads)
         _open[key].prepare()
-    nursery = _open[key]
     with tempfile.TemporaryDirectory(prefix="fetafix-bench-") as own:
         try:
             with _at_most(settings.seconds):
-                return trial.measure(nursery, task, Path(own))
+                return trial.measure(_open[key], task, Path(own))
         except Exception as problem:  # also a bug of fetafix: it is a miss, and the others are measured all the same
             return task.row(settings.scale, reason=f"{type(problem).__name__}: {problem}")
 
@@ -138,7 +134,3 @@ def _at_most(seconds: float) -> Iterator[None]:
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, usual)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
