@@ -36,19 +36,23 @@ def pair(models: Path) -> list[object]:
     return [models / "a.onnx", models / "bias.onnx", "--data", models / "data.npy", "--threads", 1]
 
 
-def test_repair_makes_a_page_with_exhibits_and_journal(models: Path, tmp_path: Path) -> None:
-    page, journal = tmp_path / "page.html", tmp_path / "j.jsonl"
-    done = fetafix("repair", *pair(models), "--no-plan", "--journal", journal, "--html", page)
-    assert done.exit_code == 0, done.output
-    told = check(page.read_text("utf-8"))
+def test_repair_makes_a_page_with_exhibits_and_journal(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = []
+    for name in "ab":
+        folder = tmp_path / name
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        done = fetafix("repair", *pair(models), "--no-plan", "--journal", "j.jsonl", "--html", "page.html")
+        assert done.exit_code == 0, done.output
+        assert sorted(p.name for p in folder.iterdir()) == ["j.jsonl", "page.html"]
+        pages.append(Path("page.html").read_text("utf-8"))
+    told = check(pages[0])
+    assert pages[0] == pages[1]
     assert "one cause was found and mended on trial" in told.text and "Error by layer" in told.text
-    assert {"chart", "graph"} <= {a.get("class") for a in told.all("svg")}
-    assert told.all("img")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["j.jsonl", "page.html"]
+    assert {"chart", "graph"} <= {a.get("class") for a in told.all("svg")} and told.all("img")
     assert "proof on inputs kept apart: the same answer on" in told.text
-    again = tmp_path / "again.html"
-    fetafix("repair", *pair(models), "--no-plan", "--journal", tmp_path / "j2.jsonl", "--html", again)
-    assert again.read_text("utf-8").replace("j2", "j") == page.read_text("utf-8")
 
 
 def test_localize_check_and_gate_make_pages(models: Path, tmp_path: Path) -> None:
