@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import yaml
 
 from tests.ci.places import ENV, ROOT, pair
 
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="pre-commit needs git, and there is none")
 MANIFEST = ROOT / ".pre-commit-hooks.yaml"
 
 
