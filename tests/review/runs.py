@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
 
 from fetafix import plan as plans
 from fetafix.edit_data import ArrayStore
@@ -52,3 +56,35 @@ def pair(folder: Path) -> Path:
     edited(folder / "source.onnx", folder / "broken.onnx", weight(BIAS[0], lambda v: np.roll(v, 1)), *dilation)
     np.save(folder / "x.npy", floats(images()))
     return folder
+
+
+def copied(made: Path, folder: Path) -> Path:
+    """A copy of a pair with its run in `run`, whose plan knows the copy's models."""
+    shutil.copytree(made, folder)
+    plan = folder / "run" / "plan.json"
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"folder": str(folder)}))
+    return folder
+
+
+def entries(folder: Path) -> dict[str, plans.Entry]:
+    """What the run in a folder proposes, by code."""
+    return {e.code: e for e in plans.read(folder / "run" / "plan.json").entries}
+
+
+def tensors(path: Path) -> dict[str, np.ndarray]:
+    """The weights of an ONNX file."""
+    return {t.name: numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer}
+
+
+def nodes(path: Path) -> list[bytes]:
+    """The nodes of an ONNX file, attributes and all."""
+    return [n.SerializeToString() for n in onnx.load(path).graph.node]
+
+
+def holds_only_the_bias(folder: Path) -> None:
+    """out.onnx has the source's bias, and everything else as the target has it: the dilation, too."""
+    out, broken, source = (tensors(folder / f"{name}.onnx") for name in ("out", "broken", "source"))
+    name = BIAS[0]
+    assert np.array_equal(out[name], source[name]) and not np.array_equal(out[name], broken[name])
+    assert out.keys() == broken.keys() and all(np.array_equal(out[k], broken[k]) for k in out.keys() - {name})
+    assert nodes(folder / "out.onnx") == nodes(folder / "broken.onnx") != nodes(folder / "source.onnx")

@@ -72,9 +72,11 @@ def serve(plan: Path, **options: Any) -> Iterator[Client]:
     with desk(plan) as here, Server(Review(find(plan), here), **options) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        yield Client(server, thread)
-        server.shutdown()
-        thread.join(20)
+        try:
+            yield Client(server, thread)
+        finally:
+            server.shutdown()
+            thread.join(20)
 
 
 @pytest.fixture

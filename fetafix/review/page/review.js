@@ -80,6 +80,8 @@
       line(outcome, "p", "Approved, but not kept:");
       const list = line(outcome, "ul", "");
       for (const item of r.left) line(list, "li", `${title(item.id)}: ${item.why}`);
+      line(outcome, "p", "An edit can be right and yet not help while another fault is left in: then it helps together " +
+        "with the edit for that one.");
     }
   };
 
