@@ -46,7 +46,7 @@ def installed(action: Path, environment: dict[str, str], tmp_path_factory: pytes
     """The action's run on a good pair, installing fetafix."""
     workspace = tmp_path_factory.mktemp("good")
     pair(workspace, broken=False)
-    given = {"python-version": "", "pip-args": "--no-deps --no-build-isolation"}
+    given = {"python-version": "", "extras": "torch,tensorflow", "pip-args": "--no-deps --no-build-isolation"}
     return run(action, workspace, workspace.parent / "temporary of good", given, environment)
 
 
