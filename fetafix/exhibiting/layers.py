@@ -84,14 +84,12 @@ def _healed(
     bench: Workbench, located: Located | None, target: Graph, kept: Sequence[Edit] | None
 ) -> Alignment | None:
     """The alignment of the target once it is repaired: it knows more twins, and surely."""
-    if kept:
+    found = [e for s in located.steps for e in s.edits] if located is not None else []
+    if kept and set(map(id, kept)) != set(map(id, found)):
         return _aligned(bench, target, kept)
     if located is None or located.treatment.target is target or located.treatment.unrelated:
         return None
-    try:
-        return bench.align(located.treatment.target)
-    except FetafixError:
-        return None
+    return _aligned(bench, located.treatment.target, [])  # most likely it was aligned last
 
 
 def _marks(
