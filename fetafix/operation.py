@@ -78,8 +78,8 @@ def localized(session: Session, reproductions: str | Path | None = None) -> Repo
 def repaired(session: Session, wanted: RepairOptions) -> Report:
     """The report of `repair`; writes the repaired artifact, the plan and the journal where that is wanted."""
     if wanted.plan:  # before the work: a plan that cannot be applied is noticed at once, and what it says stays
-        wanted = dataclasses.replace(wanted, plan=planning.held(wanted.plan))
-        planning.approved(session, planning.held(wanted.plan))
+        planning.approved(session, held := planning.held(wanted.plan))
+        wanted = dataclasses.replace(wanted, plan=held)
     with ExitStack() as stack:
         journal = stack.enter_context(Journal(wanted.journal))
         judgement = depth.judged(session)

@@ -52,7 +52,7 @@ def keep_apart(results: Paths, read: Paths) -> None:
         taken[role] = Path(path)
 
 
-def inside(path: str | Path, model: str | Path) -> bool:
+def inside(path: str | os.PathLike[str], model: str | os.PathLike[str]) -> bool:
     """Whether a path lies within a model that is a folder."""
     return Path(model).is_dir() and Path(model).resolve() in Path(path).resolve().parents
 

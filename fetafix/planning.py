@@ -44,7 +44,7 @@ class Held(os.PathLike[str]):
 
 def held(path: str | os.PathLike[str]) -> Held:
     """The plan of a file, or one that is held already. Raises UsageError where it cannot be read."""
-    return path if isinstance(path, Held) else Held(os.fspath(path), *plans.load(path))
+    return path if isinstance(path, Held) else Held(os.fspath(path), *plans.load(os.fspath(path)))
 
 
 def approved(session: Session, held: Held) -> list[plans.Entry]:

@@ -42,8 +42,8 @@ def prepared(
     folder = Path(wanted.save_run)
     keep_apart({"run": folder, "report": folder / REPORT}, {"source": source, "target": target, "data": options.data})
     _vacate(folder)
-    places = {"save_plan": folder / PLAN, "journal": folder / JOURNAL, "offer_plan": None, "offer_journal": None}
-    return replace(options, exhibits=True), replace(wanted, **places)
+    kept = replace(wanted, save_plan=folder / PLAN, journal=folder / JOURNAL, offer_plan=None, offer_journal=None)
+    return replace(options, exhibits=True), kept
 
 
 def keep(report: Report, options: Options, wanted: RepairOptions) -> Report:

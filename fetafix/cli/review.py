@@ -62,7 +62,8 @@ def review(**given: Any) -> None:
         elif given["terminal"]:
             report = _dialogue(found, desk, given)
         else:
-            report = _page(found, desk, given)
+            report = None
+            _page(found, desk, given)
     click.get_current_context().exit(0 if report is None else report.exit_code)
 
 

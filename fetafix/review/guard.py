@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Mapping
 from dataclasses import dataclass
+from email.message import Message
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -53,7 +53,7 @@ class Guard:
             raise Refused(HTTPStatus.FORBIDDEN, "the address lacks the token: open the one that fetafix review printed")
         return rest
 
-    def change(self, headers: Mapping[str, str]) -> int:
+    def change(self, headers: Message) -> int:
         """A request that changes something: where it must come from and what it carries. Returns the body's length."""
         host, origin = headers.get("Host"), headers.get("Origin")
         if origin != f"http://{host}" or headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
