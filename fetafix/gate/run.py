@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import difflib
 import re
 import time
 from collections.abc import Sequence
@@ -63,7 +64,8 @@ def gate(config: Config, options: GateOptions | None = None) -> GateReport:
             results[outcome.index] = found
             wanted.progress("pairs", len(results), len(work))
     pairs = [results[i] for i in range(len(work))]
-    return GateReport(config=config.path, pairs=pairs, seconds=round(time.perf_counter() - start, 3))
+    return GateReport(
+        config=config.path, pairs=pairs, notes=_misnamed(work, pairs), seconds=round(time.perf_counter() - start, 3))
 
 
 def jobs_of(config: Config, wanted: GateOptions) -> list[Job]:
@@ -107,6 +109,19 @@ def _job(config: Config, name: str, pair: Pair, threads: int, wanted: GateOption
     today = wanted.today or datetime.date.today()
     return Job(name=name, source=source.model, target=target.model, options=options, accept=tuple(pair.accept),
                today=today)
+
+
+def _misnamed(work: Sequence[Job], pairs: Sequence[PairResult]) -> list[str]:
+    """Accepted codes that met no finding, since there is no such fault type, with the nearest that there is."""
+    entries = [(j.name, e.code) for j, p in zip(work, pairs, strict=True) if p.unused for e in j.accept]
+    if not entries:
+        return []
+    from fetafix.faults import catalogue
+
+    known = list(catalogue())
+    near = {code: difflib.get_close_matches(code, known, n=1) for _, code in entries if code not in known}
+    return [f"pair {name!r} accepts {code!r}, which is no fault type; did you mean {near[code][0]!r}?"
+            for name, code in dict.fromkeys(entries) if near.get(code)]
 
 
 def _there(pair: Pair) -> None:

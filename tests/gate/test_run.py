@@ -91,6 +91,12 @@ def test_accepted_findings_pass_until_they_run_out(models: Path, report: GateRep
     assert late.status is Status.FAILED and [a.expired for a in late.accepted] == [True]
 
 
+def test_a_code_that_does_not_exist_is_named_with_the_nearest(models: Path) -> None:
+    found = gated(models, pair("same", "accept: [{code: lh-dilaton, reason: x}, {code: pp-color, reason: y}]"))
+    assert found.pairs[0].unused == ["lh-dilaton (x)", "pp-color (y)"] and found.exit_code == 0
+    assert found.notes == ["pair 'same' accepts 'lh-dilaton', which is no fault type; did you mean 'lh-dilation'?"]
+
+
 def test_localize_says_what_the_configuration_accepts(models: Path, report: GateReport) -> None:
     code = report.pairs[1].report.findings[0].code
     entry = loaded(models, pair("bias", f"accept: [{{code: {code}, reason: retrained}}]")).pairs[0]
