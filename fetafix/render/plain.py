@@ -158,7 +158,7 @@ def _healed(report: Report) -> str:
     if not gone:
         return f"{found}, and {counted(kept, 'change')} {'was' if kept == 1 else 'were'} made"
     if gone == count:
-        return f"{found} and {'mended' if count == 1 else 'all of them mended'}"
+        return f"{found} and {('mended', 'both mended')[count - 1] if count < 3 else 'all of them mended'}"
     return f"{found} and {counted(gone, 'of them').removesuffix('s')} mended"
 
 

@@ -184,10 +184,14 @@ def _curve(through: Sequence[Place]) -> str:
 def _told(
     flows: Sequence[tuple[int, int, str]], plan: Layout, places: Mapping[int, Place]
 ) -> Iterator[tuple[float, float, str]]:
-    """What flows, and where that is written: beside the last stretch of an arrow, once for all that a node puts out."""
+    """What flows, and where that is written: beside the last stretch of an arrow.
+
+    Once for all that a node puts out, and for what comes from outside only where nothing else says it.
+    """
     seen: set[tuple[int, str]] = set()
-    for (start, _, what), path in zip(flows, plan.paths, strict=True):
-        if not what or (start, what) in seen:
+    inner = {(end, what) for start, end, what in flows if start >= 0}
+    for (start, end, what), path in zip(flows, plan.paths, strict=True):
+        if not what or (start, what) in seen or (start < 0 and (end, what) in inner):
             continue
         if start >= 0:
             seen.add((start, what))

@@ -136,7 +136,8 @@ def _tiles(report: Report) -> Iterator[tuple[str, str, str]]:
     if report.command in ("localize", "repair"):
         gone = sum(plain.mended(report, f) is not None for f in report.findings)
         yield ("Causes found", str(len(report.findings)),
-               f"{gone} of them mended" if report.command == "repair" and report.findings else "")
+               "" if report.command != "repair" or not report.findings else "all mended"
+               if gone == len(report.findings) else f"{gone} of them mended")
     s = report.samples
     if before is not None:
         made_up = "made-up inputs: weaker evidence" if "synthetic" in s.origin else "real inputs" if s.origin else ""
@@ -160,7 +161,7 @@ def _findings(report: Report, prefix: str) -> Iterator[Told]:
         advice = finding.advice or Advice(meaning=finding.explanation)
         advice = replace(advice, next_steps=[s for s in advice.next_steps if s not in shared])
         yield Told(k + 1, finding, advice, _outcome(report, repair, tried), facts, drawings, shown,
-                   [edit_text(e) for e in shown.edits] if shown is not None else [])
+                   [w for e in (shown.edits if shown is not None else []) if (w := edit_text(e)) not in advice.remedy])
 
 
 def _shared(report: Report) -> list[str]:
