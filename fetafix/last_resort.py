@@ -9,13 +9,15 @@ from __future__ import annotations
 import shutil
 import tempfile
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
 from fetafix import repair
 from fetafix.errors import FetafixError
-from fetafix.exhibiting.attach import behind
+from fetafix.exhibiting import differing
+from fetafix.exhibiting.attach import behind, undone
 from fetafix.files import replacing
 from fetafix.formats import sha256
 from fetafix.journal import Journal
@@ -41,25 +43,37 @@ def tried(session: Session, report: Report, wanted: RepairOptions, journal: Jour
         for restored in restorations(target, Path(folder)):
             before = before or {"search": session.judge("search"), "heldout": session.judge("heldout")}
             proof = _proof(session, restored, before, report)
+            report = report if proof is None else proof.shown
             journal.write("restoration", how=restored.how, tensors=restored.tensors, kept=proof is not None)
             if proof is not None:
-                return _kept(session, report, restored, before["heldout"], proof, wanted, journal)
+                return _kept(session, report, restored, before["heldout"], proof.judgement, wanted, journal)
             report = msgspec.structs.replace(report, repairs=[*report.repairs, _record(restored, "rejected")])
     return report
 
 
-def _proof(session: Session, made: Restored, before: dict[str, Judgement], report: Report) -> Judgement | None:
-    """The judgement on held-out samples of a copy that is better; None of one that is not."""
+@dataclass(frozen=True)
+class _Proof:
+    """The judgement of a restored copy on held-out samples, and the report that shows what it answers."""
+
+    judgement: Judgement
+    shown: Report
+
+
+def _proof(session: Session, made: Restored, before: dict[str, Judgement], report: Report) -> _Proof | None:
+    """The proof of a copy that is better; None of one that is not."""
     try:
         with closing(ModelProcess(made.path, session.opening("target"))) as process:
             if not repair.better(session.judge("search", process), before["search"]):
                 return None
             proof = session.judge("heldout", process)
+            if not repair.better(proof, before["heldout"]) and session.samplings.heldout:
+                return None
+            if report.after is not None and not _beats(proof, report):
+                return None
+            mended = differing.Repaired(process, None, proof)
+            return _Proof(proof, differing.judged(undone(report), session, before["heldout"], "heldout", mended))
     except FetafixError:
         return None
-    if not repair.better(proof, before["heldout"]) and session.samplings.heldout:
-        return None
-    return proof if report.after is None or _beats(proof, report) else None
 
 
 def _beats(proof: Judgement, report: Report) -> bool:

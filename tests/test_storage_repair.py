@@ -156,7 +156,8 @@ def test_flips_without_an_effect_are_passed_over(place: Path, tmp_path: Path, se
 def test_a_guard_where_the_source_has_no_weights_to_copy(place: Path, tmp_path: Path) -> None:
     """The network cannot be looked into; what reads as 10^38 becomes 0, and that is said to be a loss."""
     struck(place / "forked.pth", tmp_path / "t.pth", one(30), which=0)
-    options = Options(data=place / "pictures.npy", samples=40, target_arch="tests.unliftable:forked", gate="numeric")
+    options = Options(data=place / "pictures.npy", samples=40, target_arch="tests.unliftable:forked", gate="numeric",
+                      exhibits=True)
     wanted = RepairOptions(apply=True, output=tmp_path / "out.pth", journal=tmp_path / "journal.jsonl")
     report = repair(place / "plain.onnx", tmp_path / "t.pth", options, wanted)
     assert report.verdict is Verdict.PARTLY_REPAIRED and "lossy" in report.reason
@@ -165,6 +166,10 @@ def test_a_guard_where_the_source_has_no_weights_to_copy(place: Path, tmp_path: 
     assert report.agreement is not None and report.after is not None
     assert report.agreement.tolerance < report.after.max_abs < 0.2 * report.agreement.max_abs
     assert kept.edits[0]["tensors"] == {weights(place / "forked.pth")[0].name: 1}
+    shown = report.exhibits
+    assert shown is not None and len(shown.neighbourhoods) == len(report.findings) > 1
+    assert {report.findings[i].code for r in shown.layers for i in r.findings} == {"cg-native"}
+    assert all(d.after for d in shown.differing) and all(r.after is None for r in shown.layers)
     assert sum(changes(tmp_path / "out.pth", place / "forked.pth")) == 1
     assert [e["how"] for e in journal_of(tmp_path / "journal.jsonl") if e["event"] == "restoration"] == ["guard"]
 
