@@ -23,7 +23,7 @@ from fetafix.render.style import plural
 
 _BOX, _GAP, _BETWEEN, _PASS, _MARGIN = 176.0, 12.0, 36.0, 26.0, 6.0
 _LINE, _PAD, _HEAD = 14.0, 9.0, 19.0
-_NAME, _DETAIL = 23, 25  # characters a line
+_OP, _NAME, _DETAIL = 19, 23, 25  # characters a line
 _LETTER = 6.2  # how wide one of what flows is
 _MOST = 6
 _DETAILS = re.compile(r", (?=[^\d\s−-])")
@@ -31,7 +31,7 @@ _DETAILS = re.compile(r", (?=[^\d\s−-])")
 
 @dataclass(frozen=True)
 class Box:
-    """A node and where it is, its upper left corner at (x, y). lines: (class, text) below its operator."""
+    """A node and where it is, its upper left corner at (x, y). lines: (class, text)."""
 
     node: SketchNode
     x: float
@@ -107,8 +107,9 @@ def differing(node: SketchNode, twin: Sketch | None) -> set[str]:
 
 
 def _texts(node: SketchNode, marked: set[str]) -> list[tuple[str, str]]:
-    """(class, text) of the lines below a node's operator: its name, its details, what differs, and the finding."""
-    made = [("layer", line) for line in _short(lines(node.layer, _NAME))]
+    """(class, text) of a node's lines: its operator, its name, its details, what differs, and the finding."""
+    made = [("op", line) for line in _short(lines(node.op, _OP))]
+    made += [("layer", line) for line in _short(lines(node.layer, _NAME))]
     details = [d for d in _DETAILS.split(flat(node.detail)) if d]
     plain = ", ".join(d for d in details if d not in marked)
     made += [("detail", line) for line in _short(textwrap.wrap(plain, _DETAIL))]
@@ -126,7 +127,7 @@ def _placed(
     places: dict[int, Place] = {}
     y = _MARGIN
     for row, wide in zip(plan.rows, widths, strict=True):
-        heights = {p: _HEAD + _LINE * len(texts[p]) + 2 * _PAD - 6 for p in row if p in nodes}
+        heights = {p: _HEAD + _LINE * (len(texts[p]) - 1) + 2 * _PAD - 6 for p in row if p in nodes}
         tall, x = max(heights.values(), default=0.0), _MARGIN + (max(widths) - wide) / 2
         for place in row:
             own = heights.get(place, tall)
@@ -152,10 +153,9 @@ def _box(box: Box) -> Markup:
         inner.append(element("rect", class_="frame", x=box.x + 3, y=box.y + 3, width=_BOX - 6, height=box.height - 6,
                              rx=5))  # fmt: skip
     y = box.y + _HEAD
-    inner.append(element("text", box.node.op, class_="op", x=box.x + _PAD + 2, y=y))
     for kind, line in box.lines:
-        y += _LINE
         inner.append(element("text", line, class_=kind, x=box.x + _PAD + 2, y=y))
+        y += _LINE
     return element("g", *inner, class_="node found" if found else "node")
 
 

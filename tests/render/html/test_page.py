@@ -165,7 +165,9 @@ def test_a_dry_run_says_that_nothing_was_written() -> None:
 
 def test_neighbourhoods_may_be_fewer_than_findings() -> None:
     report = msgspec.structs.replace(rich(), exhibits=Exhibits(neighbourhoods=[Neighbourhood()]))
-    assert text(html.render(report)).count("The surroundings of this place were not drawn.") == 2
+    told = text(html.render(report))
+    assert told.count("The surroundings of this place were not drawn.") == 1
+    assert told.count("there are no surroundings to draw") == 1  # of the inputs
 
 
 def _contrast(a: str, b: str) -> float:
