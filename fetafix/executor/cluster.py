@@ -98,7 +98,7 @@ def _connected(address: str) -> Any:
     except ImportError as error:
         raise UsageError("a cluster needs Dask: pip install 'fetafix[cluster]'") from error
     try:
-        return Client(address, timeout=_CONNECT_S, set_as_default=False, name="fetafix")
+        return Client(address, timeout=_CONNECT_S, set_as_default=False, name="fetafix")  # type: ignore[no-untyped-call]
     except (OSError, TimeoutError, ValueError) as error:
         raise UsageError(
             f"no Dask scheduler answers at {address}; expected an address such as tcp://host:8786, as `dask scheduler` "
