@@ -104,12 +104,13 @@ class Agreement(Record, frozen=True, kw_only=True):
     """The agreement of two models over a set of samples. Label figures are null for models that are no classifiers.
 
     The figures at this level are those of the primary output; `outputs` has one entry per bound pair, `tasks` one per
-    comparator that knows what outputs mean, labels included.
+    comparator that knows what outputs mean, labels included. confidence: of all bounds.
     """
 
     samples: int = 0
     top1: float | None = None
     top1_bounds: tuple[float, float] | None = None
+    confidence: float | None = None
     top5: float | None = None
     kendall_tau: float | None = None
     max_abs: float | None = None

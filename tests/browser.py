@@ -14,7 +14,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import pytest
 
@@ -43,13 +43,18 @@ def missing() -> str:
     return ""
 
 
+def refuse(reason: str) -> NoReturn:
+    """Skip a test, or fail it where a browser is required."""
+    if os.environ.get(REQUIRED) == "required":
+        pytest.fail(f"{REQUIRED}=required, but there is {reason}")
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     """The process, one a module; tests take `browser`."""
     if reason := missing():
-        if os.environ.get(REQUIRED) == "required":
-            pytest.fail(f"{REQUIRED}=required, but {reason}")
-        pytest.skip(reason)
+        refuse(reason)
     driver = start(tmp_path_factory.mktemp("chromium"))
     yield driver
     driver.quit()

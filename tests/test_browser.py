@@ -55,3 +55,9 @@ def test_emulation_ends_with_its_test(browser: Chrome, tmp_path: Path) -> None:
 def test_a_required_browser_is_not_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pages.shutil, "which", lambda _: None)
     assert "chromium" in pages.missing() and "chromedriver" in pages.missing()
+    monkeypatch.setenv(pages.REQUIRED, "required")
+    with pytest.raises(pytest.fail.Exception, match="required, but there is no chromium"):
+        pages.refuse(pages.missing())
+    monkeypatch.delenv(pages.REQUIRED)
+    with pytest.raises(pytest.skip.Exception, match="apt-get install chromium"):
+        pages.refuse(pages.missing())

@@ -105,7 +105,7 @@ def agreement(
                    OutputAgreement(source="", target=""))
     figures = labels.figures if labels is not None and labels.samples else {}
     return Agreement(
-        samples=total.samples,
+        samples=total.samples, confidence=confidence,
         top1=figures.get("top1"), top1_bounds=labels.bounds if labels is not None and labels.samples else None,
         top5=figures.get("top5"), kendall_tau=figures.get("kendall_tau"),
         max_abs=primary.max_abs, mean_abs=primary.mean_abs, max_rel=primary.max_rel, mean_rel=primary.mean_rel,

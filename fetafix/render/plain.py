@@ -193,9 +193,10 @@ def _bounds(report: Report) -> Iterator[Certainty]:
     if bounds is None:
         return
     low, high = bounds
+    sure = "" if last.confidence is None else f", with {percent(last.confidence)} confidence"
     yield Certainty(
         f"What {plural(known.samples, 'input')} can tell: if they are drawn at random, the answers agree on between "
-        f"{percent(low)} and {percent(high)} of all inputs of their kind.")
+        f"{percent(low)} and {percent(high)} of all inputs of their kind{sure}.")
     if not known.differing and low < 1:
         yield Certainty(f"So it is not ruled out that up to one in {1 / (1 - low):,.0f} such inputs gets another "
                         "answer; more inputs would narrow that down.", weak=low < _FEW)

@@ -74,6 +74,8 @@ def test_how_sure_a_repair_is() -> None:
     said = told(REPORTS["repair"])
     assert "judged on 30 inputs that it was not chosen on: they were kept apart from the 70" in said
     assert "the answers agree on between 88.4% and 100% of all inputs of their kind" in said
+    sure = msgspec.structs.replace(REPORTS["repair"], after=msgspec.structs.replace(GOOD, confidence=0.95))
+    assert "of all inputs of their kind, with 95% confidence." in told(sure)
     assert "up to one in 9 such inputs gets another answer" in said
     assert "differs from itself by up to 9.5\u202f×\u202f10⁻⁶ under harmless changes" in said
 
