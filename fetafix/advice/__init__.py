@@ -8,6 +8,7 @@ The words about a kind of fault come from its own documentation (`fetafix.faults
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -21,6 +22,7 @@ from fetafix.report import Advice, Finding, Repair, Report
 
 __all__ = ["Advice", "advice", "advised"]
 
+_ACTION = re.compile(r"^\S+: ")  # what a tensor is called inside fetafix says nothing to a reader
 _CARE = "What it does to the model has to be judged by a person who knows it before it is used."
 _UNTOUCHED = "The model files themselves are never changed: a repair is written to a new file."
 _LEFT = ("Nothing is changed, so nothing can be spoiled. But used as it is, the target answers otherwise than the "
@@ -61,8 +63,9 @@ def _mendable(finding: Finding, tried: Sequence[Repair]) -> bool:
 def _remedy(finding: Finding, tried: Sequence[Repair]) -> str:
     """What the edit does here, and what such a repair does in general."""
     chosen = next((r for r in tried if r.status in ("kept", "unsupported")), None)
-    edits = [str(e.get("description") or "") for e in chosen.edits] if chosen is not None else []
-    here = sentence(f"Here: {plain('; '.join(filter(None, edits)))}") if any(edits) else ""
+    edits = [_ACTION.sub("", str(e.get("description") or "")) for e in chosen.edits] if chosen is not None else []
+    place = f", at {finding.target_layer}" if finding.target_layer else ""
+    here = f"Here{place}: {plain('; '.join(dict.fromkeys(filter(None, edits))))}." if any(edits) else ""
     return " ".join(t for t in (sentence(sections(finding.code).get(REPAIR, "")), here) if t)
 
 

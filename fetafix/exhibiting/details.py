@@ -53,6 +53,8 @@ def _text(value: Any) -> Any:
 def _said(name: str, value: Any) -> str:
     value = _text(value)
     if isinstance(value, tuple | list):
+        if name in ("pads", "output_padding") and len(set(value)) == 1:
+            return str(value[0])  # on all sides
         return ("×" if name in _TIMES else ", ").join(_said("", v) for v in value[:_MOST])
     return f"{value:g}" if isinstance(value, float) else str(value)
 

@@ -81,7 +81,7 @@ def kept(code: str, **changes: Any) -> Repair:
 def test_a_repair_that_was_kept() -> None:
     report = msgspec.structs.replace(REPAIRED, repairs=[kept("wb-bias"), kept("lh-lrn", status="rejected")])
     a = told("wb-bias", report)
-    assert a.remedy.endswith("Here: fc: set input 2 (float32[10]).")
+    assert a.remedy.endswith("Here, at layer 3: set input 2 (float32[10]).")
     assert any("for 4 of 4; before it was 1 of 4" in e for e in a.evidence)
     assert "fetafix repair 'a b.onnx' b.pt --apply" in a.next_steps[0]
     written = msgspec.structs.replace(report, output=Output(path="new.pt", sha256=""))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from fetafix.exhibiting.details import detail
@@ -80,7 +82,9 @@ def graph() -> Graph:
 def test_words_beside_a_node() -> None:
     made = graph()
     told = {n.op: detail(n, made) for n in made.nodes}
-    assert told["Conv"] == ("kernel 3×3, strides 2×2, dilations 1×1, pads 1, 1, 1, 1, weights 8×3×3×3, bias 8")
+    assert told["Conv"] == ("kernel 3×3, strides 2×2, dilations 1×1, pads 1, weights 8×3×3×3, bias 8")
+    lopsided = replace(made.nodes[0], attrs={**made.nodes[0].attrs, "pads": (0, 1, 2, 1)})
+    assert "pads 0, 1, 2, 1" in detail(lopsided, made)
     assert told["BatchNormalization"] == "scale 8, bias 8, mean 8, variance 8, ε 0.001"
     assert "0" in told["Clip"] and "6" in told["Clip"]
     assert told["Gemm"] == "weights 10×128, transB 1" and told["Flatten"] == "axis 1"
