@@ -7,7 +7,8 @@ comes from models and files is text that is escaped by the template engine or by
     page        `render(report, journal)` and `render_gate(gate_report)`
     frame       the skeleton and the style sheet, shared with other pages; the template engine
     view        what the template shows, made of a report: plain records
-    figures     before and after as tables          events   the journal in words
+    findings    what each means, what came of it    figures  before and after, files and more as tables
+    events      the journal in words
     layers      which layers a chart shows          chart    the error, layer by layer, as SVG
     layout      where a small graph's nodes go      graph    the graph as SVG
     names       text from models: visible, breakable, never cut

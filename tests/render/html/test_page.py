@@ -152,7 +152,7 @@ def test_lone_surrogates_of_file_names_can_be_written() -> None:
 
 def test_synthetic_inputs_are_weaker_evidence() -> None:
     made_up = Samples(search=70, heldout=30, origin="synthetic (weaker evidence): made up")
-    for samples, words in ((made_up, "made-up inputs: weaker evidence"), (SAMPLES, "real inputs")):
+    for samples, words in ((made_up, "made up: weaker evidence"), (SAMPLES, "given, not made up")):
         told = text(html.render(msgspec.structs.replace(REPORTS["check_divergent"], samples=samples)))
         assert words in told and ("so this is weaker evidence" in told) == (samples is made_up)
 
