@@ -3,7 +3,7 @@
     with closing(opened("a.onnx", OpenOptions(), "~/.cache/fetafix")) as source: ...
 
 A run is found again by what determines it: the model's bytes (SHA-256; of a folder, all its files), how its runtime was
-told to run, the versions of the runtimes, of Python and of fetafix, the processor's model, and the very arrays it was
+told to run, the versions of the runtimes, of Python and of fetafix, the hardware's models, and the very arrays it was
 fed, batch by batch: so the data, its preprocessing, the samples drawn and the seed are all in it. Everything is
 remembered that a session asks of a source's runtime, the runs that measure the noise floor and those beside the data
 among it; asked twice for the same, as a test of repetition does, it gives the two answers of then. So a report is the
@@ -16,6 +16,7 @@ remembered of a failure, nor of a model whose code lies outside its file (`--arc
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import sys
 from collections import Counter
@@ -44,6 +45,7 @@ _RUNTIMES = (
     "numpy", "onnxruntime", "onnxruntime-gpu", "torch", "torchvision", "onnx2torch", "tensorflow", "tensorflow-cpu",
     "tensorflow-intel", "keras", "ai-edge-litert",
 )  # fmt: skip
+_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS", "NVIDIA_TF32_OVERRIDE", "KERAS_BACKEND")
 
 
 def opened(path: Path, options: OpenOptions, folder: str | Path) -> ModelProcess:
@@ -60,8 +62,9 @@ def opened(path: Path, options: OpenOptions, folder: str | Path) -> ModelProcess
 
 @cache
 def _surroundings() -> str:
-    """Versions and processor: what else may change a model's numbers."""
-    found = [f"fetafix {__version__}", f"python {sys.version}", platform.platform(), _processor()]
+    """Versions, hardware and settings: what else may change a model's numbers."""
+    found = [f"fetafix {__version__}", f"python {sys.version}", platform.platform(), _processor(), *_cards()]
+    found += [f"{name}={os.environ[name]}" for name in _SETTINGS if name in os.environ]
     for name in _RUNTIMES:
         try:
             found.append(f"{name} {metadata.version(name)}")
@@ -77,6 +80,12 @@ def _processor() -> str:
     except OSError:
         return platform.processor()
     return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def _cards() -> list[str]:
+    """The models of graphics cards, where the system tells."""
+    files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
+    return [line for f in files for line in f.read_text("utf-8", "replace").splitlines() if line.startswith("Model")]
 
 
 class Remembering(ModelProcess):

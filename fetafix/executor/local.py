@@ -62,7 +62,8 @@ class Child:
             code = self._process.wait()
         self.channel.close()
         how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        return f"{how}{self._last_words()}"
+        hint = " (likely out of memory: fewer --jobs need less)" if code == -signal.SIGKILL else ""
+        return f"{how}{hint}{self._last_words()}"
 
     def _last_words(self) -> str:
         with self._output as file:
