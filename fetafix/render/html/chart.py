@@ -1,8 +1,8 @@
 """The error of the converted model, layer by layer, as SVG: what travels, what each layer adds, and what is left.
 
 Nothing is told by colour alone: lines are solid or dashed, layers that introduce error have a triangle and the number
-of their finding, which leads there. Every column tells its layer's name under the pointer; the table beside the chart
-tells it to everybody.
+of their finding, which leads there. Every column tells its layer's name under the pointer, those marks also where the
+keyboard is; the table beside the chart tells it to everybody.
 """
 
 from __future__ import annotations
@@ -110,8 +110,8 @@ def _grid(axes: Axes) -> Iterator[Markup]:
     yield element("line", class_="axis", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=axes.bottom, y2=axes.bottom)
     yield element("text", f"≤ {_power(axes.low)}", class_="tick", x=_LEFT - 8, y=axes.bottom + 4, text_anchor="end")
     middle = (_LEFT + _WIDTH - _RIGHT) / 2
-    yield element("text", "layers of the converted model, from input (left) to output (right)", class_="tick", x=middle,
-                  y=axes.height - 8, text_anchor="middle")
+    yield element("text", "layers of the converted model, from input (left) to output (right)", class_="tick along",
+                  x=middle, y=axes.height - 8, text_anchor="middle")
     if axes.low < 0 <= axes.high:
         y = axes.y(1.0)
         yield element("line", class_="whole", x1=_LEFT, x2=_WIDTH - _RIGHT, y1=y, y2=y)
@@ -207,10 +207,11 @@ def _marks(layers: Sequence[LayerError], rows: dict[int, int], axes: Axes, prefi
                 element("rect", class_="badge", x=x - half, y=middle - _BADGE, width=2 * half, height=2 * _BADGE, rx=9),
                 element("text", _label(error), class_="number", x=x, y=middle + 4, text_anchor="middle"),
             ]  # fmt: skip
-        title = element("title", told(error))
         if error.findings:
             whose = "finding" if len(error.findings) == 1 else "findings"
-            yield element("a", title, *content, class_="mark", href=f"#{prefix}finding-{error.findings[0] + 1}",
-                          aria_label=f"{whose} {_label(error)}: {told(error)}")
+            words = f"{whose} {_label(error)}: {told(error)}"
+            tip = element("text", words, class_="tip", x=_LEFT, y=axes.height - 8)
+            yield element("a", *content, tip, class_="mark", href=f"#{prefix}finding-{error.findings[0] + 1}",
+                          aria_label=words)
         else:
-            yield element("g", title, *content, class_="mark")
+            yield element("g", element("title", told(error)), *content, class_="mark")

@@ -136,7 +136,11 @@ def test_marks_in_the_chart_lead_to_their_findings(browser: Chrome, tmp_path: Pa
     from selenium.webdriver.common.keys import Keys
 
     pages.show(browser, PAGES["rich"](), tmp_path)
-    browser.find_element("css selector", ".chart a").send_keys(Keys.ENTER)
+    tip, mark = (browser.find_element("css selector", f".chart {name}") for name in (".tip", "a"))
+    assert tip.value_of_css_property("visibility") == "hidden"
+    mark.send_keys(Keys.SHIFT)
+    assert tip.value_of_css_property("visibility") == "visible" and "layer.3 (Conv): carries" in tip.text
+    mark.send_keys(Keys.ENTER)
     assert browser.current_url.endswith("#finding-1")
 
 
