@@ -113,9 +113,10 @@ def _page(found: Run, desk: Desk, given: dict[str, Any]) -> None:
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            click.echo("\nfetafix: the review has ended; decisions are kept", err=True)
+            click.echo(err=True)
         finally:
             server.review.job.stop()
+        click.echo("fetafix: the review has ended; decisions are kept", err=True)
 
 
 def _display() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from fetafix import api, planning
@@ -12,6 +13,7 @@ from fetafix import plan as plans
 from fetafix.errors import FetafixError, UsageError
 from fetafix.options import Progress, RepairOptions
 from fetafix.planning import Held
+from fetafix.render import plain
 from fetafix.report import Report
 from fetafix.review.decisions import Desk
 from fetafix.review.run import Run
@@ -123,8 +125,9 @@ class Job:
 
 def result(report: Report) -> dict[str, Any]:
     """What came of applying, for people."""
-    written = report.output.path if report.output else ""
+    written = str(Path(report.output.path).absolute()) if report.output else ""
+    sentence = plain.sentence(report) if report.after is not None else ""
     left = [{"id": r.id, "why": r.why} for r in report.repairs if r.status != "kept"]
     kept = [r.id for r in report.repairs if r.status == "kept"]
-    return {"verdict": str(report.verdict), "passed": report.passed, "reason": report.reason, "output": written,
-            "kept": kept, "left": left, "notes": report.notes}
+    return {"verdict": str(report.verdict), "passed": report.passed, "sentence": sentence, "reason": report.reason,
+            "output": written, "kept": kept, "left": left, "notes": report.notes}

@@ -22,7 +22,7 @@ import msgspec
 from fetafix import plan as plans
 from fetafix.errors import OutputError, UsageError
 from fetafix.files import locked
-from fetafix.journal import Journal
+from fetafix.journal import Journal, read
 from fetafix.planning import Held, held
 
 LONGEST_NAME, LONGEST_COMMENT = 200, 4000
@@ -121,6 +121,22 @@ class Desk:
             if self._open is None:
                 self._open = Journal(self.journal, command="review", plan=str(self.path))
             self._open.write(event, **fields)
+
+    def applied(self) -> dict[str, str] | None:
+        """Who applied this plan last ("by"), when ("time") and where to ("path", "" for nowhere), as the journal tells.
+
+        None where nobody has.
+        """
+        try:
+            told = [e for e in read(self.journal) if e.get("event") == "applied"] if self.journal.is_file() else []
+        except UsageError:  # a journal that cannot be read keeps nobody from reading the plan
+            return None
+        here = [e for e in told if Path(str(e.get("plan"))).name == self.path.name]
+        if not here:
+            return None
+        output = here[-1].get("output")
+        path = output.get("path", "") if isinstance(output, dict) else ""
+        return {"by": str(here[-1].get("by")), "time": str(here[-1].get("time")), "path": str(path)}
 
     def _record(self, made: Sequence[tuple[plans.Entry, plans.Entry]]) -> None:
         """Into the journal first: a decision that is in the plan has a line there, whatever happens in between."""

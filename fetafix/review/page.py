@@ -6,6 +6,7 @@ decisions and shows those of others.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
 from pathlib import PurePath
@@ -24,8 +25,12 @@ _FOLDER = "page"
 _LIMITS = {"name": LONGEST_NAME, "comment": LONGEST_COMMENT}
 
 
-def render(run: Run, plan: plans.Plan, by: str, nonce: str) -> str:
-    """The page as HTML. by: the name that it begins with. nonce: what its script and styles are let in by."""
+def render(run: Run, plan: plans.Plan, by: str, nonce: str, applied: Mapping[str, str] | None = None) -> str:
+    """The page as HTML.
+
+    by: the name that it begins with. nonce: what its script and styles are let in by. applied: what the journal tells
+    of the last time that the plan was applied.
+    """
     shown = proposals(plan, run.report)
     told = view(run.report) if run.report is not None else None
     answered = {i for p in shown for i in p.at}
@@ -33,7 +38,7 @@ def render(run: Run, plan: plans.Plan, by: str, nonce: str) -> str:
     original, converted = (PurePath(f.path).name for f in (plan.source, plan.target))
     return _templates().get_template("review.html.j2").render(
         run=run, view=told, proposals=shown, left=left, by=by, nonce=nonce, original=original, converted=converted,
-        limits=_LIMITS, exists=run.output is not None and run.output.exists(), stamp=stamp, word=word,
+        limits=_LIMITS, output=run.output.absolute() if run.output else None, before=applied, stamp=stamp, word=word,
         css=Markup(frame.styles() + _own("review.css")), script=Markup(_own("review.js")),
     )  # fmt: skip
 

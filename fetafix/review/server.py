@@ -55,7 +55,7 @@ class Review:
 
     def page(self, nonce: str) -> str:
         """The page as HTML."""
-        return page.render(self.run, self.desk.read(), self.by, nonce)
+        return page.render(self.run, self.desk.read(), self.by, nonce, self.desk.applied())
 
     def state(self) -> dict[str, Any]:
         """How everything is now."""
@@ -192,6 +192,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._json(refused.status, {"error": refused.why}, **refused.headers)
         except FetafixError as error:
             self._json(HTTPStatus.UNPROCESSABLE_ENTITY, {"error": str(error)})
+        except OSError:
+            raise  # whoever asked has hung up
+        except Exception as error:  # a bug must not look like a server that is gone
+            self._json(HTTPStatus.INTERNAL_SERVER_ERROR, {"error": f"unexpected {type(error).__name__}: {error}"})
 
     def _json(self, status: HTTPStatus, data: Any, **more: str) -> None:
         self._send(status, msgspec.json.encode(data), "application/json", **more)

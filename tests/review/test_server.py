@@ -237,6 +237,20 @@ def test_a_plan_that_was_spoilt_is_said_in_words(client: Client) -> None:
     assert status == 422 and "is no repair plan" in json.loads(body)["error"]
 
 
+@pytest.mark.parametrize("line", ["{", '{"event": "applied"}', '{"event": "applied", "plan": "plan.json", "output": 1}',
+                                  '{"event": "applied", "plan": "plan.json", "by": {"<b>": []}, "output": {}}'])
+def test_a_spoilt_journal_spoils_no_page(client: Client, line: str) -> None:
+    client.plan.with_name("journal.jsonl").write_text(line + "\n")
+    status, _, body = client.ask("GET", "")
+    assert status == 200 and b"<b>" not in body.partition(b"Applied before")[2].partition(b"</p>")[0]
+
+
+def test_a_bug_is_told_as_one(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client.server.review, "page", lambda _: 1 / 0)
+    status, _, body = client.ask("GET", "")
+    assert status == 500 and "unexpected ZeroDivisionError" in json.loads(body)["error"]
+
+
 def applied(monkeypatch: pytest.MonkeyPatch, client: Client, work: Any) -> dict[str, Any]:
     """What the page is told once applying has ended; `work` stands for the repair itself."""
     monkeypatch.setattr(api, "repair", work)
@@ -262,13 +276,15 @@ def test_applying(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
 
     job = applied(monkeypatch, client, work)
     assert (job["status"], job["by"], job["error"]) == ("done", "Cleo", "")
-    assert job["result"]["output"] == "out.onnx" and job["result"]["left"] == [{"id": "2", "why": "no help"}]
+    assert job["result"]["output"].endswith("/out.onnx") and job["result"]["left"] == [{"id": "2", "why": "no help"}]
     source, target, options, wanted = given
     assert (source.name, target.name, options.trust, wanted.apply) == ("a.onnx", "b.onnx", False, True)
     assert (wanted.output.name, wanted.approved_by) == ("b.repaired.onnx", "Ada")
     assert [e.approved for e in wanted.plan.plan.entries] == [True, False, None]
     last = [json.loads(x) for x in (client.plan.with_name("journal.jsonl")).read_text().splitlines()][-1]
     assert (last["event"], last["by"], last["approved_by"], last["verdict"]) == ("applied", "Cleo", "Ada", "repaired")
+    page = client.ask("GET", "")[2].decode()
+    assert "Applied before by Cleo" in page and "out.<wbr>onnx" in page
 
 
 @pytest.mark.parametrize(("error", "words"), [(OutputError("the disk is full"), "the disk is full"),

@@ -74,7 +74,8 @@
     const head = good ? "Done: the repaired model passes" : r.output ? "Written, but the models still disagree"
       : "Nothing was written";
     line(outcome, "h3", head, good ? "good" : "bad");
-    line(outcome, "p", r.reason);
+    if (r.sentence) line(outcome, "p", r.sentence);
+    line(outcome, "p", r.sentence ? `In the words of the terminal: ${r.reason}` : r.reason, r.sentence ? "reason" : "");
     if (r.output) line(line(outcome, "p", "Written to "), "code", r.output);
     if (r.left.length) {
       line(outcome, "p", "Approved, but not kept:");
