@@ -28,7 +28,7 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`(fetafix [^`]+)`")
 _CODE = re.compile(r"\s{2,}# exit code (\d+)$")
 _COMMENT = re.compile(r"\s{2,}# .*$")
-_TYPED = ("fetafix ", "$ fetafix ", "cp ", "make ", "pip ")
+_TYPED = ("fetafix ", "cp ", "make ", "pip ")
 
 
 @dataclass(frozen=True)
@@ -46,11 +46,12 @@ def blocks(page: Path, *languages: str) -> list[str]:
 def commands(page: Path) -> Iterator[Command]:
     """Those of the blocks, in order; what commands print is left out."""
     for block in blocks(page, "", "sh"):
-        for line in block.replace("\\\n", " ").splitlines():
-            if not line.startswith(_TYPED):
-                continue
-            code = _CODE.search(line)
-            yield Command(_COMMENT.sub("", line).removeprefix("$ "), int(code[1]) if code else 0)
+        lines = block.replace("\\\n", " ").splitlines()
+        prompted = [line.removeprefix("$ ") for line in lines if line.startswith("$ ")]
+        for line in prompted or lines:
+            if line.startswith(_TYPED):
+                code = _CODE.search(line)
+                yield Command(_COMMENT.sub("", line), int(code[1]) if code else 0)
 
 
 def test_pages_have_commands() -> None:
