@@ -65,6 +65,8 @@ def sentence(report: Report) -> str:
     """The verdict in one plain sentence."""
     if report.verdict is Verdict.UNDECIDED:
         return "It could not be decided whether the converted model gives the same answers as the original."
+    if report.command == "convert" and report.agreement is None:
+        return "No converted model that answers like the original came about."
     before = answers(report, report.agreement)
     said = _said(report.agreement, before, past=report.after is not None)
     if report.after is not None:

@@ -25,17 +25,20 @@ def report(advice: Advice, **changes: str) -> Report:
 def test_a_line_by_default() -> None:
     told = text.render(report(ADVICE))
     assert "     A kernel is spread otherwise.\n" in told
+    assert "\n2 findings (-v: why, and what to do next)\n" in told
     assert "lost a number" not in told and "measured" not in told and COMMAND not in told
 
 
 def test_no_line_that_repeats_the_title() -> None:
     plain = text.render(REPORTS["localize"])
     assert text.render(report(ADVICE, title="A kernel is spread otherwise")).count("spread otherwise") == 1
-    assert text.render(report(Advice(meaning=f"{REPORTS['localize'].findings[0].explanation} More."))) == plain
+    told = text.render(report(Advice(meaning=f"{REPORTS['localize'].findings[0].explanation} More.")))
+    assert told.replace(" (-v: why, and what to do next)", "") == plain
 
 
 def test_all_of_it_with_v() -> None:
     lines = text.render(report(ADVICE), verbose=True).splitlines()
+    assert "2 findings" in lines
     at = lines.index("     what it means")
     assert lines[at:at + 12] == [
         "     what it means", "       The converter lost a number.", "     why it is believed",

@@ -57,6 +57,7 @@ SENTENCES = {
     "The converted model gave another answer than the original on 12 of 30 test inputs; one approved change was made "
     "on trial: so repaired, it gives the same answer on every one, and nothing was written.": msgspec.structs.replace(
         REPORTS["repair"], findings=[], output=None),
+    "No converted model that answers like the original came about.": having(command="convert", agreement=None),
     "It could not be decided whether the converted model gives the same answers as the original.": REPORTS["undecided"],
 }  # fmt: skip
 

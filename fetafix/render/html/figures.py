@@ -161,7 +161,8 @@ def _file(caption: str, model: ModelInfo) -> Table:
     rows: list[tuple[Cell, Cell]] = [("path", name(model.path)), ("format", model.format or "not recognised")]
     rows += [("SHA-256", name(model.sha256))] if model.sha256 else []
     rows += [("inputs", _tensors(model.inputs)), ("outputs", _tensors(model.outputs))]
-    rows += [(k.replace("_", " "), str(v)) for k, v in model.details.items() if isinstance(v, str | int | float)]
+    rows += [(k.replace("_", " "), {True: "yes", False: "no"}[v] if isinstance(v, bool) else str(v))
+             for k, v in model.details.items() if isinstance(v, str | int | float)]
     return Table(caption, ("what", "value"), rows, frozenset({0, 1}))
 
 
