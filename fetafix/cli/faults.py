@@ -28,6 +28,7 @@ def faults(
     if stats or learn:
         _statistics(code, json_path, learn)
         return
+    from fetafix.cli import terminal
     from fetafix.faults import catalogue
     from fetafix.render.catalogue import entry, full, listing, page
 
@@ -40,7 +41,7 @@ def faults(
     if page_path is not None:
         _put(page_path, page(entries))
     if json_path is page_path is None:
-        click.echo(full(entries[0]) if code else listing(entries))
+        terminal.show(lambda _: (full(entries[0]) if code else listing(entries)) + "\n")
 
 
 def _statistics(code: str | None, json_path: str | None, journals: tuple[str, ...]) -> None:

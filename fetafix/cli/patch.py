@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from fetafix.cli import options
+from fetafix.cli import options, terminal
 
 _FILE = click.argument("file", type=click.Path())
 _MODEL = click.argument("model", type=click.Path())
@@ -81,7 +81,7 @@ def show(file: str, json_path: str | None) -> None:
     if json_path is not None:
         _json(data, json_path)
     if json_path != "-":
-        click.echo(text.shown(data), nl=False)
+        terminal.show(lambda _: text.shown(data))
 
 
 def _run(act: Callable[..., Any], file: str, model: str, given: dict[str, Any]) -> None:
@@ -96,7 +96,7 @@ def _run(act: Callable[..., Any], file: str, model: str, given: dict[str, Any]) 
     if given["json_path"] is not None:
         _json(outcome, given["json_path"])
     if given["json_path"] != "-":
-        click.echo(text.outcome(outcome), nl=False)
+        terminal.show(lambda _: text.outcome(outcome))
     click.get_current_context().exit(outcome.exit_code)
 
 

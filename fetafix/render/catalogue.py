@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from fetafix.faults import CATEGORIES, catalogue, document, get
-from fetafix.render.style import plural
+from fetafix.render.style import plural, wrap
 
 Entry = Mapping[str, Any]
 
@@ -53,7 +53,7 @@ def full(entry: Entry) -> str:
     lines = [f"{entry['code']}: {entry['name']} ({entry['category']}, {entry['category_name']})"]
     lines += [f"looked for in {_SCOPE[entry['scope']]}; {_SAFETY[entry['safety']]}"]
     for heading, text in entry["documentation"].items():
-        lines += ["", heading, *(f"  {line}".rstrip() for line in text.splitlines())]
+        lines += ["", heading, *(line for part in text.split("\n\n") for line in wrap(" ".join(part.split()), 2))]
     return "\n".join(lines)
 
 

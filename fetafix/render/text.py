@@ -164,7 +164,8 @@ def _findings(report: Report, paint: Style, verbose: bool) -> Iterator[str]:
     if not report.findings:
         return
     yield ""
-    yield paint(plural(len(report.findings), "finding"), "bold")
+    more = "" if verbose or not any(f.advice for f in report.findings) else " (-v: why, and what to do next)"
+    yield paint(plural(len(report.findings), "finding"), "bold") + more
     for index, finding in enumerate(report.findings, 1):
         yield from _finding(index, finding, paint, verbose)
 
