@@ -127,8 +127,11 @@ def faults(
 @click.option("--full", is_flag=True, help="Many images and trials; hours.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, metavar="N",
               help="Trials at the same time.")
+@click.option("--cluster", metavar="ADDRESS", help="Measure on a Dask cluster, such as tcp://scheduler:8786.")
 @click.option("--resume", is_flag=True, help="Go on with the results in FOLDER.")
-def storage(folder: Path, config: str | None, models: str | None, full: bool, jobs: int, resume: bool) -> None:
+def storage(
+    folder: Path, config: str | None, models: str | None, full: bool, jobs: int, cluster: str | None, resume: bool
+) -> None:
     """Top-1 of trained networks under bit flips, by number format and protection; large shapes in closed form.
 
     FOLDER/results.jsonl gets a line a result, FOLDER/results.md the tables and targets, FOLDER/plots the figures.
@@ -138,7 +141,7 @@ def storage(folder: Path, config: str | None, models: str | None, full: bool, jo
     from fetafix.errors import UsageError
 
     chosen = settings.load(config) if config else settings.Settings()
-    plan = run.Plan(folder=folder, settings=settings.narrowed(chosen, models, full), jobs=jobs)
+    plan = run.Plan(folder=folder, settings=settings.narrowed(chosen, models, full), jobs=jobs, cluster=cluster)
     rows = []
     with Progress(True) as progress:
         for row, done, total in run.storage(plan, resume, progress):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from fetafix.bench.storage.rows import Row
 from fetafix.bench.storage.settings import Settings
 from fetafix.bench.storage.targets import targets
 from fetafix.errors import ConfigError, UsageError
+from fetafix.executor.local import Local
 from fetafix.stress.record import Cell, Storage, Subject
 from tests.small_models import cnn
 
@@ -78,6 +80,25 @@ def test_every_result_is_kept_and_none_is_measured_twice(
     other = run.Plan(folder=plan.folder, settings=msgspec.structs.replace(SMALL, trials="4"))
     assert [t.key for t in other.tasks[:3]] == [r.key for r in rows[:3]]
     assert not {t.key for t in other.tasks[3:]} & {r.key for r in rows}
+
+
+def test_on_a_cluster_it_is_the_same(
+    measured: tuple[run.Plan, list[Row]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the cluster's part is played by a process on this machine."""
+    here, rows = measured
+    (tmp_path / run.FILES).symlink_to(here.folder / run.FILES)
+    monkeypatch.setattr(run, "executor", lambda cluster: Local(1))
+    monkeypatch.setattr(run, "speed", lambda: rows[0].figures)
+    found = [row for row, _, _ in run.storage(run.Plan(folder=tmp_path, settings=SMALL, cluster="tcp://somewhere:1"))]
+    assert [_undated(row) for row in found] == [_undated(row) for row in rows]
+    assert len(list((tmp_path / run.TRIALS).glob("*/trials.jsonl"))) == 2
+
+
+def _undated(row: Row) -> str:
+    """Without what a machine's pace decides, and without the folder's name."""
+    text = msgspec.json.encode(msgspec.structs.replace(row, seconds=0.0)).decode()
+    return re.sub(r'"(path|seconds)":("[^"]*"|[\d.e-]+)', "", text)
 
 
 def test_the_table_says_all_of_it(measured: tuple[run.Plan, list[Row]]) -> None:
