@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ _OPTIONS = (
     "source_arch", "target_arch", "trust",
     *(f"{side}_{name}" for side in ("source", "target") for name in RUNTIME),
 )  # fmt: skip
+_TOLD = frozenset({*_OPTIONS, "source_preprocess", "target_preprocess", "tolerance", "data"})
 _BOUNDS = ("max_abs", "mean_abs", "max_rel", "rel_l2")
 
 
@@ -114,12 +115,11 @@ def options_of(plan: plans.Plan, data: str | Path | None, trust: bool) -> Option
     data: where the samples are now. trust: whoever applies a plan says anew whether code may run; a plan cannot.
     Raises UsageError where the plan's options make no sense.
     """
-    known = {f.name for f in fields(Options)}
-    told = {k: v for k, v in plan.options.items() if k not in ("bake", "apply")}
-    if unknown := sorted(told.keys() - known):
-        raise UsageError(f"the plan was made with an option {unknown[0]!r} that this fetafix does not know")
+    given = {k: v for k, v in plan.options.items() if k not in ("bake", "apply")}
+    if unknown := sorted(given.keys() - _TOLD):  # among them what names a file to be written
+        raise UsageError(f"the plan was made with an option {unknown[0]!r} that no plan of this fetafix has")
     try:
-        return Options(**{**told, "data": data, "trust": trust, "seed": plan.seed})
+        return Options(**{**given, "data": data, "trust": trust, "seed": plan.seed})
     except (TypeError, ValueError, AttributeError) as error:
         raise UsageError(f"the plan's options cannot be read: {error}") from error
 

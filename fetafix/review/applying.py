@@ -34,10 +34,19 @@ def ready(run: Run, plan: plans.Plan, trust: bool) -> str:
         return run.missing
     if not any(e.approved for e in plan.entries):
         return "Nothing is approved so far."
-    if plan.options.get("trust") and not trust:
-        return ("The plan was made with --trust: code from the models or from a loader of samples ran. A plan cannot "
-                "ask for that by itself; if you trust those files, run fetafix review with --trust.")
+    if (code := _code(run, plan)) and not trust:
+        return (f"Applying this plan runs code: {code}. A plan cannot ask for that by itself; if you trust it and the "
+                "models, run fetafix review with --trust.")
     return ""
+
+
+def _code(run: Run, plan: plans.Plan) -> str:
+    """What code applying a plan would run, "" where it runs none."""
+    told = plan.options
+    named = [f"{told[k]} (--{k.replace('_', '-')})" for k in ("source_arch", "target_arch") if told.get(k)]
+    named += [f"{run.data} (--data)"] if _loader(run) else []
+    named += ["whatever the model files hold (--trust)"] if told.get("trust") else []
+    return ", ".join(named)
 
 
 def apply(run: Run, desk: Desk, held: Held, by: str, trust: bool, progress: Progress) -> Report:
@@ -50,7 +59,8 @@ def apply(run: Run, desk: Desk, held: Held, by: str, trust: bool, progress: Prog
         if why := ready(run, held.plan, trust):
             raise UsageError(why)
         assert run.source is not None and run.target is not None
-        options = replace(planning.options_of(held.plan, run.data, trust), progress=progress)
+        asked = bool(held.plan.options.get("trust")) or _loader(run)  # trust given for an --arch alone goes no further
+        options = replace(planning.options_of(held.plan, run.data, trust and asked), progress=progress)
         wanted = RepairOptions(
             apply=True, output=run.output, plan=held, bake=bool(held.plan.options.get("bake")),
             approved_by=approvers(held.plan), journal=run.journal,
@@ -63,6 +73,11 @@ def apply(run: Run, desk: Desk, held: Held, by: str, trust: bool, progress: Prog
     desk.note("applied", by=by, entries=entries, approved_by=approvers(held.plan), verdict=report.verdict,
               passed=report.passed, why=report.reason, output=report.output, plan=str(run.plan))  # fmt: skip
     return report
+
+
+def _loader(run: Run) -> bool:
+    """Whether the samples come from a loader."""
+    return run.data is not None and not Path(run.data).exists()
 
 
 @dataclass

@@ -13,6 +13,7 @@ import pytest
 
 from fetafix import plan as plans
 from fetafix.errors import OutputError, UsageError
+from fetafix.formats import sha256
 from fetafix.report import ModelInfo, Repair, Report, Samples, Verdict, to_json
 from fetafix.review.run import Places, find
 from tests.review.runs import plan_in
@@ -90,6 +91,20 @@ def test_other_content_is_not_the_model(tmp_path: Path) -> None:
     assert "b.onnx is another file" in find(path).missing
     with pytest.raises(UsageError, match=r"b\.onnx is not the model that the plan was made for"):
         find(path, Places(target=tmp_path / "run" / "b.onnx"))
+
+
+def test_a_model_that_is_a_folder(tmp_path: Path) -> None:
+    path = plan_in(tmp_path / "run")
+    model = tmp_path / "run" / "saved"
+    model.mkdir()
+    (model / "saved_model.pb").write_bytes(b"graph")
+    (model / "weights").write_bytes(b"1")
+    change(path, target={"path": "saved", "sha256": sha256(model)})
+    assert find(path).target == model and find(path).missing == ""
+    with pytest.raises(OutputError, match="lies in the model"):
+        find(path, Places(output=model / "out"))
+    (model / "weights").write_bytes(b"2")
+    assert "saved is another file" in find(path).missing
 
 
 @pytest.mark.parametrize("name", ["/", "/dev/zero", "a\0b", "x" * 5000, "..", ""])

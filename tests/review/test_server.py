@@ -13,10 +13,11 @@ from typing import Any
 
 import pytest
 
-from fetafix import api
+from fetafix import api, planning
 from fetafix import plan as plans
 from fetafix.errors import OutputError, UsageError
 from fetafix.report import ModelInfo, Output, Repair, Report, Samples, Verdict
+from fetafix.review import applying
 from fetafix.review.decisions import revision, stamp
 from fetafix.review.guard import LARGEST_BODY
 from fetafix.review.run import find
@@ -335,14 +336,32 @@ def test_one_at_a_time_and_no_end_in_between(client: Client, monkeypatch: pytest
     wait_until(lambda: client.get("state")["job"]["status"] == "failed")
 
 
-def test_a_plan_cannot_ask_for_trust(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [{"trust": True}, {"source_arch": "evil:factory"}, {"target_arch": "evil:factory"},
+                                     {"data": "evil:loader"}])  # fmt: skip
+def test_a_plan_cannot_ask_for_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
     plan = plan_in(tmp_path / "run")
-    plan.write_text(plan.read_text().replace('"options": {}', '"options": {"trust": true, "data": "evil:loader"}'))
+    plan.write_text(json.dumps(json.loads(plan.read_text()) | {"options": options}))
     with serve(plan) as client:
         client.post("decide", client.decision(0, True))
-        assert "with --trust" in client.get("state")["ready"]
+        assert "--trust" in client.get("state")["ready"]
         status, told = client.post("apply", {"by": "Ada", "revision": client.get("state")["revision"]})
-        assert status == 422 and "--trust" in told["error"]
+        assert status == 422 and "runs code" in told["error"]
+    given: list[api.Options] = []
+    monkeypatch.setattr(api, "repair", lambda *a: given.append(a[2]))
+    with desk(plan) as here:
+        held = here.hold()
+        assert held is not None
+        with pytest.raises(AttributeError):  # it stands for the report
+            applying.apply(find(plan), here, held, "Ada", True, lambda *_: None)
+    assert given[0].trust == (options.keys() <= {"trust", "data"})
+
+
+@pytest.mark.parametrize("options", [{"evil": 1}, {"samples": "many"}, {"samples": -1}, {"gate": "none"},
+                                     {"search": {}}, {"threads": []}, {"progress": 1}, {"keep_worst": "x.npz"}])
+def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
+    plan = plans.Plan(source=plans.File(path="a"), target=plans.File(path="b"), seed=0, options=options)
+    with pytest.raises(UsageError):
+        planning.options_of(plan, None, False)
 
 
 def test_the_button_ends_it(tmp_path: Path) -> None:
