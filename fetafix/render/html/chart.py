@@ -23,6 +23,7 @@ from fetafix.render.style import plural
 
 _WIDTH, _HEIGHT, _LEFT, _RIGHT, _BOTTOM = 960.0, 300.0, 66.0, 14.0, 44.0
 _ROW, _BADGE, _ROWS = 22.0, 9.0, 4
+_LONGEST = 160
 _DECADES, _LEAST, _HIGHEST = 12, 1e-12, 300
 
 
@@ -136,7 +137,10 @@ def told(error: LayerError) -> str:
     op = f" ({flat(error.op)})" if error.op else ""
     parts = [f"{what} {figure(v)}" for what, v in (
         ("carries", error.carried), ("adds", error.introduced), ("after repair", error.after)) if known(v) is not None]
-    return f"{flat(error.target_layer)}{op}: {', '.join(parts) or 'not measured'}"
+    name = flat(error.target_layer)
+    if len(name) > _LONGEST:  # the table has it whole
+        name = f"{name[:_LONGEST // 2]}…{name[-_LONGEST // 2:]}"
+    return f"{name}{op}: {', '.join(parts) or 'not measured'}"
 
 
 def _introduced(layers: Sequence[LayerError], shown: Sequence[int], axes: Axes) -> Iterator[Markup]:

@@ -21,6 +21,8 @@ from fetafix.report import Advice, Finding, Repair, Report
 _STATUS = {"kept": ("good", "✓", "kept"), "rejected": ("bad", "✕", "rejected"),
            "unsupported": ("warn", "!", "cannot be written")}
 
+MOST_DRAWN = 40  # a model with more findings than that is another model
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -53,7 +55,7 @@ def told(report: Report, prefix: str) -> Iterator[Told]:
         repair = plain.mended(report, finding)
         attempts = [r for r in report.repairs if r.code == finding.code and r.target_layer == finding.target_layer]
         facts = [(key.replace("_", " "), _plain(value)) for key, value in finding.evidence.items()]
-        drawings = list(_drawings(near[k], f"{prefix}near-{k + 1}-")) if k < len(near) else []
+        drawings = list(_drawings(near[k], f"{prefix}near-{k + 1}-")) if k < min(len(near), MOST_DRAWN) else []
         shown = repair or next(iter(attempts), None)
         advice = finding.advice or Advice(meaning=finding.explanation)
         advice = replace(advice, next_steps=[s for s in advice.next_steps if s not in shared])

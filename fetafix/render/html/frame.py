@@ -14,6 +14,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from fetafix.render.html.findings import MOST_DRAWN
 from fetafix.render.html.names import flat, name, visible
 from fetafix.render.plain import figure
 from fetafix.render.style import percent, plural
@@ -27,7 +28,7 @@ def environment() -> Environment:
     made = Environment(loader=FileSystemLoader(FOLDER), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
                        lstrip_blocks=True, finalize=visible)
     made.filters |= {"name": name, "figure": figure, "percent": percent, "flat": flat}
-    made.globals["plural"] = plural
+    made.globals |= {"plural": plural, "drawn": MOST_DRAWN}
     return made
 
 

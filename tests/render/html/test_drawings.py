@@ -57,6 +57,12 @@ def test_every_layer_is_named_under_the_pointer() -> None:
     assert all(f"layer.{i} (Conv)" in told.text for i in range(12))
 
 
+def test_a_name_of_any_length_is_told() -> None:
+    told = Outline(chart([LayerError(target_layer="a" * 5000 + "z", source_layer="", carried=1.0)] * 30))
+    assert len(told.text) < 15_000  # whole once, in the description
+    assert "aaa…aaa" in told.text and "z: carries 1" in told.text
+
+
 def test_values_that_are_missing_interrupt_a_line() -> None:
     drawn = chart([layer(0, 1.0), layer(1, None), layer(2, 0.1), layer(3, 0.01)])
     assert drawn.count("<polyline") == 2

@@ -145,6 +145,16 @@ def test_a_page_of_a_large_model_is_small() -> None:
     assert len(page.encode()) < 150_000 and f"{LONG}.900" in text(page)
 
 
+def test_a_page_of_very_many_findings_is_no_burden() -> None:
+    report = rich()
+    assert report.exhibits
+    exhibits = msgspec.structs.replace(report.exhibits, neighbourhoods=report.exhibits.neighbourhoods[:1] * 60)
+    many = msgspec.structs.replace(report, findings=report.findings[:1] * 60, exhibits=exhibits)
+    told = check(html.render(many))
+    assert sum(a.get("class") == "graph" for a in told.all("svg")) == 80
+    assert told.text.count("Only the first 40 findings are drawn") == 20
+
+
 def test_lone_surrogates_of_file_names_can_be_written() -> None:
     page = html.render(poisoned(rich(), "\udcff\x00\x1b[31m"))
     assert page.encode("utf-8") and "\\udcff\\u0000\\u001b[31m" in text(page)
