@@ -49,12 +49,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def file_hash(path: str | Path) -> str:
-    """SHA-256 of a file, in hexadecimal. Raises OSError where it cannot be read."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def plain(value: Any) -> Any:
     """A value as what JSON can hold, nothing lost silently: long arrays become dtype, shape and hash."""
     if value is None or isinstance(value, bool | int):

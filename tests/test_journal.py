@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from fetafix.errors import OutputError, UsageError
-from fetafix.journal import Journal, file_hash, plain, read
+from fetafix.journal import Journal, plain, read
 from fetafix.report import Samples, Verdict
 
 
@@ -79,9 +79,3 @@ def test_writers_do_not_interleave(tmp_path: Path) -> None:
     entries = list(read(path))
     for who in range(3):
         assert [e["i"] for e in entries if e["who"] == who and e["event"] == "tick"] == list(range(50))
-
-
-def test_file_hash(tmp_path: Path) -> None:
-    path = tmp_path / "f"
-    path.write_bytes(b"abc")
-    assert file_hash(path) == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

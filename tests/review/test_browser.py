@@ -176,6 +176,8 @@ def test_by_keyboard_and_for_screen_readers(browser: Chrome, place: Path) -> Non
         ActionChains(browser).send_keys(Keys.SPACE).perform()
         page.wait(lambda: "Rejected by Ada" in page.text("#entry-1 .decision"))
         assert browser.execute_script(focused), "the focus stays where it was"
+        assert "Rejected by Ada" in str(page.one("#said").get_attribute("textContent"))
+        assert page.one("#said").get_attribute("role") == "status"
     assert [e.approved for e in entries(place).values()] == [False, None]
 
 

@@ -42,6 +42,9 @@
   const set = (element, text) => { if (element.textContent !== text) element.textContent = text; };
 
   const showEntry = (card, entry) => {
+    if (revision && card.dataset.state !== entry.state) {
+      byId("said").textContent = `${card.querySelector("h3").textContent.trim()}: ${words(entry)}`;
+    }
     card.dataset.state = entry.state;
     card.dataset.decision = entry.approved === null ? "open" : entry.word;
     set(card.querySelector(".decision"), words(entry));
