@@ -140,12 +140,23 @@ class Config(Record, frozen=True, kw_only=True):
     path: str
     pairs: list[Pair]
 
+    @property
+    def names(self) -> list[str]:
+        """A name for each pair: its own, or one made of its files' names."""
+        found: list[str] = []
+        for pair in self.pairs:
+            source, target = pair.models()
+            made = f"{Path(source.model).name} to {Path(target.model).name}"
+            others = sum(n == made or n.startswith(f"{made} (") for n in found)
+            found.append(pair.name or (f"{made} ({others + 1})" if others else made))
+        return found
+
     def pair(self, name: str | None = None) -> Pair:
         """The pair of that name, or the only one. Raises ConfigError that lists the names otherwise."""
-        chosen = [p for p in self.pairs if name is None or p.name == name]
+        chosen = [p for p, n in zip(self.pairs, self.names, strict=True) if name is None or n == name]
         if len(chosen) == 1:
             return chosen[0]
-        names = ", ".join(p.name or "(unnamed)" for p in self.pairs)
+        names = ", ".join(self.names)
         if name is None:
             raise ConfigError(f"{self.path} has {len(self.pairs)} pairs ({names}): choose one with --pair NAME")
         raise ConfigError(f"{self.path} has no pair {name!r}; it has {names}")

@@ -43,10 +43,10 @@ def pairs(ctx: Context, param: Parameter, incomplete: str) -> list[CompletionIte
     from fetafix.errors import FetafixError
 
     try:
-        found = config.load(Path(ctx.params.get("config") or "fetafix.yaml")).pairs
+        found = config.load(Path(ctx.params.get("config") or "fetafix.yaml")).names
     except FetafixError:
         return []
-    return _beginning((p.name for p in found if p.name), incomplete)
+    return _beginning(found, incomplete)
 
 
 def _beginning(names: Iterable[str], start: str) -> list[CompletionItem]:

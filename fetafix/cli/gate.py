@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fetafix.cli import complete, options, terminal
+from fetafix.cli.settings import FILE
 
 if TYPE_CHECKING:
     from fetafix.config import Config
@@ -16,8 +17,8 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("-c", "--config", "config", type=click.Path(), default="fetafix.yaml", show_default=True,
-              metavar="FILE", help="The configuration.")
+@click.option("-c", "--config", "config", type=click.Path(), metavar="FILE",
+              help="The configuration (default: fetafix.yaml).")
 @click.option("--pair", "pairs", multiple=True, metavar="NAME", shell_complete=complete.pairs,
               help="Only this pair; may be given several times.")
 @options.parallel
@@ -41,7 +42,11 @@ def gate(**given: Any) -> None:
     from fetafix.gate import run
     from fetafix.run_store import default_folder, prepared
 
-    loaded = config.load(given["config"])
+    path = given["config"] or FILE
+    if not given["config"] and not Path(path).is_file():
+        raise click.UsageError(f"there is no {FILE} here: name a configuration with -c, or write one with fetafix init")
+    loaded = config.load(path)
+    given["config"] = path
     check_results(given, loaded)
     folder = None if given["no_cache"] else prepared(given["cache"] or default_folder())
     with Progress(not (given["no_progress"] or given["quiet"])) as progress:

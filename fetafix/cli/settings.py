@@ -15,7 +15,7 @@ import click
 if TYPE_CHECKING:
     from fetafix.config import Pair
 
-_FILE = "fetafix.yaml"
+FILE = "fetafix.yaml"
 
 
 @dataclass(frozen=True)
@@ -61,11 +61,11 @@ def request(given: Mapping[str, Any]) -> Request:
 
 def _pair(given: Mapping[str, Any], needed: bool) -> Pair | None:
     path = given.get("config")
-    if path is None and needed and Path(_FILE).is_file():
-        path = _FILE
+    if path is None and needed and Path(FILE).is_file():
+        path = FILE
     if path is None:
         if needed:
-            raise click.UsageError(f"no models given, and there is no {_FILE} here: name a source and a target")
+            raise click.UsageError(f"no models given, and there is no {FILE} here: name a source and a target")
         return None
     from fetafix import config, pair_options
 

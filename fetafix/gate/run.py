@@ -80,18 +80,13 @@ def jobs_of(config: Config, wanted: GateOptions) -> list[Job]:
 
 
 def named(config: Config) -> list[str]:
-    """A name for each pair: its own, or one made of its files. Raises ConfigError where two have the same."""
+    """A name for each pair. Raises ConfigError where there is no pair, or two have the same name."""
     if not config.pairs:
         raise ConfigError(f"{config.path} has no pairs: there is nothing to gate")
-    names: list[str] = []
-    for pair in config.pairs:
-        source, target = pair.models()
-        name = base = pair.name or f"{Path(source.model).name} to {Path(target.model).name}"
-        if pair.name in names and pair.name:
-            raise ConfigError(f"{config.path}: two pairs are called {pair.name!r}")
-        while name in names:
-            name = f"{base} ({sum(n.startswith(base) for n in names) + 1})"
-        names.append(name)
+    names = config.names
+    twice = next((n for n in names if names.count(n) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"{config.path}: two pairs are called {twice!r}")
     return names
 
 

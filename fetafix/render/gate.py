@@ -6,6 +6,7 @@ Names of pairs, layers and files are never shortened: they are there to be copie
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from shlex import quote
 
 from fetafix.gate.record import Acceptance, GateReport, PairResult, Status
 from fetafix.render import text
@@ -26,7 +27,7 @@ def render(report: GateReport, verbose: bool = False, colour: bool = False, quie
     if not quiet:
         lines += ["", *_table(report.pairs, paint)]
         for pair in report.pairs:
-            lines += _told(pair, paint)
+            lines += _told(pair, paint, report.config)
         lines += ["", *(line for note in report.notes for line in wrap(note, 2))] if report.notes else []
         if verbose:
             lines += [line for pair in report.pairs for line in _whole(pair, paint, colour)]
@@ -62,7 +63,7 @@ def _cells(pair: PairResult) -> tuple[str, str, str, str, str]:
     return pair.name, pair.status.value, pair.report.verdict.value.replace("_", " "), labels or "-", worst or "-"
 
 
-def _told(pair: PairResult, paint: Style) -> Iterator[str]:
+def _told(pair: PairResult, paint: Style, config: str) -> Iterator[str]:
     """What a reader has to know of a pair: why it does not pass, what of it is accepted, and what is not used."""
     if pair.status is not Status.PASSED or pair.unused:
         yield ""
@@ -71,6 +72,8 @@ def _told(pair: PairResult, paint: Style) -> Iterator[str]:
         yield from wrap(pair.report.reason, 4)
         for finding in pair.report.findings:
             yield from _finding(finding, next((a for a in pair.accepted if a.finding == finding), None), paint)
+    if pair.status is Status.FAILED and pair.report.findings:
+        yield f"    to repair it: fetafix repair -c {quote(config)} --pair {quote(pair.name)}"
     for entry in pair.unused:
         yield from wrap(f"not used: accept {entry} met no finding; it can be removed", 6, "    ")
 

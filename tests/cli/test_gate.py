@@ -75,6 +75,14 @@ def test_what_cannot_be_done_is_said_at_once(
     assert (folder / "a.onnx").read_bytes() == before
 
 
+def test_without_a_configuration_it_says_how_to_get_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run()
+    assert result.exit_code == 2 and "there is no fetafix.yaml here" in result.output and "init" in result.output
+
+
 @pytest.mark.parametrize(("content", "words"), [
     ("pairs: []\n", "pairs"), ("", "expected a mapping"),
     ("pairs: [{name: x, source: a.onnx, target: a.onnx}, {name: x, source: a.onnx, target: a.onnx}]\n",

@@ -132,8 +132,9 @@ def test_preprocessing_takes_effect(tmp_path: Path) -> None:
 
 def test_unnamed_pairs_get_names_of_their_own(models: Path) -> None:
     one = "source: a.onnx, target: same.onnx"
-    assert named(loaded(models, one, one, pair("bias"))) == [
-        "a.onnx to same.onnx", "a.onnx to same.onnx (2)", "bias"]
+    found = loaded(models, one, one, pair("bias"), one)
+    assert named(found) == ["a.onnx to same.onnx", "a.onnx to same.onnx (2)", "bias", "a.onnx to same.onnx (3)"]
+    assert [found.pair(name) for name in named(found)] == found.pairs
 
 
 def test_chosen_pairs_alone_run(models: Path) -> None:
