@@ -6,8 +6,11 @@ import datetime
 import time
 from dataclasses import dataclass
 
+import msgspec
+
 from fetafix import api
 from fetafix.config import Accept
+from fetafix.errors import EditError, ModelError
 from fetafix.gate import accept
 from fetafix.gate.record import PairResult, Status
 from fetafix.options import Options
@@ -37,14 +40,21 @@ def examine(job: Job) -> PairResult:
 
 
 def judged(session: Session) -> Report:
-    """The report of `check`; of `localize` where the pair fails its gate, from the same runs."""
+    """The report of `check`; of `localize` where the pair fails its gate, from the same runs.
+
+    A pair that fails stays one that fails where nobody can look for the cause.
+    """
     report = api.checked(session)
     if report.passed or report.verdict is Verdict.UNDECIDED:
         return report
     from fetafix.operation import localized
 
     session.annexes = ()  # localize searches beside the samples by itself
-    return localized(session)
+    try:
+        return localized(session)
+    except (ModelError, EditError) as error:
+        note = f"the cause could not be looked for: {error}"
+        return msgspec.structs.replace(report, notes=[*report.notes, note])
 
 
 def result(job: Job, report: Report, cached: bool = False, seconds: float = 0.0) -> PairResult:

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from fetafix import api, config, pair_options
-from fetafix.errors import ConfigError
-from fetafix.gate.pair import result
+from fetafix.errors import ConfigError, RuntimeCrash
+from fetafix.gate.pair import examine, result
 from fetafix.gate.record import GateReport, PairResult, Status
 from fetafix.gate.run import GateOptions, gate, jobs_of, named
 from fetafix.report import Report, Verdict
+from fetafix.session import Session
 from tests.small_models import cnn, weights
 from tests.test_check import images
 
@@ -72,6 +73,17 @@ def test_a_failing_pair_is_localized_as_by_the_command(models: Path, report: Gat
     expected = api.localize(models / "a.onnx", models / "bias.onnx", options)
     assert found.report.findings and found.report.command == "localize"
     assert msgspec.structs.replace(found.report, timings={}) == msgspec.structs.replace(expected, timings={})
+
+
+def test_a_pair_fails_where_nobody_can_look_for_the_cause(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def localized(_: Session) -> Report:
+        raise RuntimeCrash("the lift ran out of memory")
+
+    monkeypatch.setattr("fetafix.operation.localized", localized)
+    (job,) = jobs_of(loaded(models, pair("bias")), GateOptions(today=TODAY))
+    found = examine(job)
+    assert found.status is Status.FAILED and found.report.verdict is Verdict.DIVERGENT
+    assert found.report.notes[-1] == "the cause could not be looked for: the lift ran out of memory"
 
 
 def test_how_many_run_at_once_changes_nothing(models: Path, report: GateReport) -> None:
