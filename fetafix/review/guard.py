@@ -55,8 +55,7 @@ class Guard:
 
     def change(self, headers: Message) -> int:
         """A request that changes something: where it must come from and what it carries. Returns the body's length."""
-        host, origin = headers.get("Host"), headers.get("Origin")
-        if origin != f"http://{host}" or headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+        if not _own_page(headers.get("Host"), headers.get("Origin"), headers.get("Sec-Fetch-Site")):
             raise Refused(HTTPStatus.FORBIDDEN, "changes are taken from the page that this server shows alone")
         kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind != "application/json":
@@ -67,6 +66,17 @@ class Guard:
         if len(length) > 12 or int(length) > LARGEST_BODY:
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"more than {LARGEST_BODY} bytes are not read")
         return int(length)
+
+
+def _own_page(host: str | None, origin: str | None, site: str | None) -> bool:
+    """Whether a request comes from a page of this server.
+
+    Some browsers say no origin ("null") where a page sends no referrer; where a request comes from they then say by
+    Sec-Fetch-Site, which no page can set.
+    """
+    if origin == "null":
+        return site == "same-origin"
+    return origin == f"http://{host}" and site in (None, "same-origin")
 
 
 def headers(nonce: str = "") -> dict[str, str]:

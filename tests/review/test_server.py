@@ -146,9 +146,10 @@ def test_localhost_is_the_same(client: Client) -> None:
 
 
 @pytest.mark.parametrize("headers", [
-    {"origin": None}, {"origin": "null"}, {"origin": "https://evil.example"}, {"origin": "http://127.0.0.1:1"},
+    {"origin": None}, {"origin": "null"}, {"origin": "null", "sec_fetch_site": "cross-site"}, {"origin": "https://evil.example"}, {"origin": "http://127.0.0.1:1"},
     {"origin": "https://{h}"}, {"origin": "http://{h}/"}, {"origin": "http://localhost:{p}"},
     {"sec_fetch_site": "cross-site"}, {"sec_fetch_site": "same-site"}, {"sec_fetch_site": "none"},
+    {"origin": None, "sec_fetch_site": "same-origin"}, {"origin": "https://e.example", "sec_fetch_site": "same-origin"},
 ])
 @pytest.mark.parametrize("route", ["decide", "apply", "stop"])
 def test_changes_from_elsewhere_are_refused(client: Client, route: str, headers: dict[str, str | None]) -> None:
@@ -157,6 +158,12 @@ def test_changes_from_elsewhere_are_refused(client: Client, route: str, headers:
     data = {"decide": client.decision(), "apply": {"by": "Eve", "revision": ""}, "stop": {}}[route]
     assert client.post(route, data, **given)[0] == 403
     assert state(client.plan.parent) == before and client.get("state")["job"]["status"] == "idle"
+
+
+@pytest.mark.parametrize("headers", [{"sec_fetch_site": "same-origin"},
+                                     {"origin": "null", "sec_fetch_site": "same-origin"}])  # fmt: skip
+def test_its_own_page_is_heard(client: Client, headers: dict[str, str | None]) -> None:
+    assert client.post("decide", client.decision(), **headers)[0] == 200
 
 
 @pytest.mark.parametrize("kind", [None, "", "text/plain", "application/x-www-form-urlencoded", "application/jsonx"])
