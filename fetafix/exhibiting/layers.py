@@ -55,7 +55,8 @@ def layers(
     repaired = _edited(target, kept) if kept else None
     after = {} if repaired is None or again is None else _errors(bench, repaired, again, twins)
     introduced = {t: w.error for t, w in (asked.twins if asked is not None else {}).items()} | dict(marks.errors)
-    inputs = _inputs(bench, findings, bench.target_feeds, again)
+    changed = None if again is bench.target_feeds else again  # what is mended in the graph stays as it is before it
+    inputs = _inputs(bench, findings, bench.target_feeds, changed)
     return [*inputs, *_rows(bench, twins, marks, findings, (carried, introduced, after))]
 
 
