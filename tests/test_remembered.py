@@ -85,8 +85,7 @@ def other_data(folder: Path) -> Options:
 
 
 CHANGES: dict[str, Callable[[Path], Options]] = {
-    "seed": lambda f: options(f, seed=1), "samples": lambda f: options(f, samples=41), "data": other_data,
-    "threads": lambda f: options(f, threads=2), "level": lambda f: options(f, source_optimise="none"),
+    "seed": lambda f: options(f, seed=1), "data": other_data, "threads": lambda f: options(f, threads=2),
     "preprocessing": lambda f: options(f, data=f / "pixels.npy", source_preprocess={"scale": 0.25}),
 }  # fmt: skip
 
