@@ -18,8 +18,9 @@ def main(folder: Path) -> int:
     """Run the demonstration and leave its files in `folder`; 0 where the repaired model is equivalent in the end."""
     start = time.monotonic()
     folder.mkdir(parents=True, exist_ok=True)
-    for old in (*folder.glob("digits*"), *folder.glob("*.json"), *folder.glob("journal.jsonl")):
-        old.unlink()
+    for made in ("digits*", "*.json", "repair.html", "journal.jsonl"):
+        for old in folder.glob(made):
+            old.unlink()
     source, target, data = folder / "digits.onnx", folder / "digits-converted.pt", folder / "digits.npy"
     judge = prepare(source, target, data)
     repaired, journal = folder / "digits-repaired.pt", folder / "journal.jsonl"
@@ -31,13 +32,14 @@ def main(folder: Path) -> int:
     fetafix("localize", source, target, *samples, "--json", folder / "localize.json")
     heading("Repair it, and prove the repair on samples that it was not chosen on.")
     fetafix("repair", source, target, *samples, "--apply", "-o", repaired, "--journal", journal,
-            "--json", folder / "repair.json")
+            "--json", folder / "repair.json", "--html", folder / "repair.html")
     heading("Does the repaired network answer like its source?")
     after = fetafix("check", source, repaired, *samples, "--json", folder / "check-after.json")
 
     if repaired.is_file():
         print(f"\nThe repaired network reads {judge(repaired):.1%} of the digits right.")
-    print(f"All files are in {folder}/ : the reports (*.json), {journal.name}, {repaired.name}.")
+    print(f"All files are in {folder}/ : the reports (*.json; repair.html is the page for people), {journal.name}, "
+          f"{repaired.name}.")
     print(f"That took {time.monotonic() - start:.0f} s.")
     return 0 if (before, after) == (1, 0) else 1
 

@@ -22,6 +22,7 @@ def test_the_whole_demonstration(tmp_path: Path, capfd: pytest.CaptureFixture[st
     assert reports["check-before"]["verdict"] == "divergent" and reports["check-after"]["verdict"] == "equivalent"
     assert len({f["category"] for f in reports["localize"]["findings"]}) >= 3
     assert reports["repair"]["verdict"] == "repaired"
+    assert "four causes were found and all of them mended" in (tmp_path / "repair.html").read_text("utf-8")
     assert (tmp_path / "digits-repaired.pt").is_file() and (tmp_path / "journal.jsonl").is_file()
     assert keep.read_text() == "not the demonstration's"
     shown = capfd.readouterr().out
