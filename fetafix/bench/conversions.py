@@ -52,6 +52,12 @@ class Plan:
     jobs: int = 1
     cluster: str | None = None
 
+    @property
+    def keys(self) -> list[tuple[object, ...]]:
+        """What identifies each row."""
+        pairs = (Pair(Network(self, model), *pair) for model in self.models for pair in self.pairs)
+        return [row.key for pair in pairs for row in pair.wanted()]
+
     def side(self, model: str) -> int:
         """Height and width of a model's input."""
         return MODELS[model] if self.size is None or model == "digits" else self.size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -34,6 +35,12 @@ def begun(results: Path, kind: type[K], resume: bool) -> dict[tuple[object, ...]
     if known and not resume:
         raise UsageError(f"{results} holds {len(known)} results; --resume goes on with them, or name another folder")
     return known
+
+
+def in_order(rows: Sequence[K], keys: Sequence[tuple[object, ...]]) -> list[K]:
+    """Rows in the order of their keys, wherever and whenever they were measured; others behind."""
+    place = {key: i for i, key in enumerate(keys)}
+    return sorted(rows, key=lambda row: place.get(row.key, len(place)))
 
 
 def append(path: Path, row: msgspec.Struct) -> None:

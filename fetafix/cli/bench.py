@@ -59,6 +59,7 @@ def conversions(
     FOLDER/results.jsonl gets a line a conversion, FOLDER/results.md the table.
     """
     from fetafix.bench import conversions as matrix
+    from fetafix.bench import lines
     from fetafix.cli.progress import Progress
     from fetafix.errors import UsageError
 
@@ -75,7 +76,7 @@ def conversions(
             rows.append(row)
             click.echo(f"  {row.status} ({row.preprocessing}'s preprocessing), {row.seconds:.0f} s", err=True)
             sys.stderr.flush()
-    table = matrix.write_table(folder, rows)
+    table = matrix.write_table(folder, lines.in_order(rows, plan.keys))
     click.echo(table.read_text("utf-8"), nl=False)
 
 
@@ -102,6 +103,7 @@ def faults(
     FOLDER/results.jsonl gets a line a mutant, FOLDER/results.md the rates and every miss with its
     reason, FOLDER/odds.json what was counted of fault types.
     """
+    from fetafix.bench import lines
     from fetafix.bench.faults import run, settings, table
     from fetafix.cli.progress import Progress
 
@@ -115,7 +117,7 @@ def faults(
             progress("seeded faults", done, total)
             if row.missed or (row.kind == "control" and row.detected):
                 click.echo(table.line(row), err=True)
-    click.echo(table.write(folder, rows).read_text("utf-8"), nl=False)
+    click.echo(table.write(folder, lines.in_order(rows, plan.keys)).read_text("utf-8"), nl=False)
 
 
 @bench.command()
@@ -136,6 +138,7 @@ def storage(
 
     FOLDER/results.jsonl gets a line a result, FOLDER/results.md the tables and targets, FOLDER/plots the figures.
     """
+    from fetafix.bench import lines
     from fetafix.bench.storage import run, settings, table
     from fetafix.cli.progress import Progress
     from fetafix.errors import UsageError
@@ -147,6 +150,7 @@ def storage(
         for row, done, total in run.storage(plan, resume, progress):
             rows.append(row)
             click.echo(f"{done} of {total}: {row.model} {row.storage} {row.reason or f'{row.seconds:.0f} s'}", err=True)
+    rows = lines.in_order(rows, plan.keys)
     found = table.write(folder, rows)
     try:
         from fetafix.bench.storage import plots

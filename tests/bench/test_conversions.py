@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from fetafix.bench import lines
@@ -39,6 +40,17 @@ def test_a_cut_off_line_is_no_result(tmp_path: Path) -> None:
     with path.open("ab") as file:
         file.write(b'{"model": "m", "sou')
     assert lines.read(path, Row) == [ROW]
+
+
+def test_the_table_has_the_plans_order_whoever_was_first() -> None:
+    plan = Plan(folder=Path("out"), models=("digits", "MobileNetV2"), pairs=(("torch", "onnx"), ("torch", "keras")))
+    rows = [Row(model=k[0], source=k[1], target=k[2], preprocessing=k[3], samples=k[4], size=k[5], seed=k[6], status="")
+            for k in plan.keys]  # type: ignore[arg-type]
+    assert [(r.model, r.target, r.preprocessing) for r in rows] == [
+        ("digits", "onnx", "source"), ("digits", "keras", "source"), ("MobileNetV2", "onnx", "source"),
+        ("MobileNetV2", "keras", "source"), ("MobileNetV2", "keras", "target")]
+    stranger = msgspec.structs.replace(rows[0], seed=9)
+    assert lines.in_order([stranger, *reversed(rows)], plan.keys) == [*rows, stranger]
 
 
 def test_digits_from_torch_to_onnx_and_again(tmp_path: Path) -> None:

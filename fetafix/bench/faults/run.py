@@ -43,6 +43,11 @@ class Plan:
         return Work(settings=self.settings, folder=self.folder / ZOO, task=task, threads=self.threads)
 
     @property
+    def keys(self) -> list[tuple[object, ...]]:
+        """What identifies the row of each task."""
+        return [t.row(self.settings.scale).key for t in self.tasks]
+
+    @property
     def tasks(self) -> list[Task]:
         """Everything that is crossed: network by network, the controls first."""
         s = self.settings

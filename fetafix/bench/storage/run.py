@@ -39,6 +39,11 @@ class Plan:
         return self.folder / TRIALS / (_digest(task.key) if self.cluster else "")
 
     @property
+    def keys(self) -> list[tuple[object, ...]]:
+        """What identifies the row of each task."""
+        return [t.key for t in self.tasks]
+
+    @property
     def tasks(self) -> list[Row]:
         """Rows without their results: the speed, the analytic ones, the measured ones."""
         s = self.settings
