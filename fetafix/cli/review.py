@@ -37,7 +37,9 @@ if TYPE_CHECKING:
               help="Append decisions to FILE (default: the run's, or the one beside the plan).")
 @click.option("--trust", is_flag=True,
               help="Run code from the models and from a Python loader of samples. Only for files that you trust.")
-@click.option("--no-open", is_flag=True, help="Print the page's address only; open no browser.")
+@click.option("--no-open", is_flag=True,
+              help="Print the page's address only; open no browser. (A browser is given the address as an argument, "
+                   "which other users of this machine may be able to see.)")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, metavar="N", help="The page's port (default: any).")
 @click.option("-v", "--verbose", is_flag=True, is_eager=True, callback=options.remember, help="Tracebacks of errors.")
 def review(**given: Any) -> None:
