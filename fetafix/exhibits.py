@@ -42,7 +42,7 @@ class SketchNode(Record, frozen=True, kw_only=True):
 
 
 class Sketch(Record, frozen=True, kw_only=True):
-    """A small graph: edges are (from, to, what flows, as "1×64×56×56"); from or to is -1 where one leaves the drawing."""
+    """A small graph: edges are (from, to, what flows, as "1×64×56×56"); from or to is -1 where one leaves it."""
 
     nodes: list[SketchNode]
     edges: list[tuple[int, int, str]] = []
