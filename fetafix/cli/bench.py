@@ -76,7 +76,7 @@ def conversions(
             rows.append(row)
             click.echo(f"  {row.status} ({row.preprocessing}'s preprocessing), {row.seconds:.0f} s", err=True)
             sys.stderr.flush()
-    table = matrix.write_table(folder, lines.in_order(rows, plan.keys))
+    table = matrix.write_table(folder, lines.in_order(rows, matrix.keys(plan)))
     click.echo(table.read_text("utf-8"), nl=False)
 
 
