@@ -136,7 +136,9 @@ def _places(
         loose = [o for n in free for o in n.outputs if o in made]
         for v in call.outputs:
             value = native[v]
-            for group in (own, passed, loose) if value is not None else ():
+            if value is None:
+                continue
+            for group in (own, passed, loose):
                 place = _nearest(value, {t: made[t] for t in group})
                 if place is not None:
                     places[v] = place
