@@ -37,6 +37,11 @@ class Proposal:
     tried: Repair | None = None
 
     @property
+    def what(self) -> str:
+        """What the figures are about."""
+        return "this part of the model" if self.entry.target_layer else "what the model puts out"
+
+    @property
     def before(self) -> str:
         """How far this part of the target is off as it is."""
         return off(self.entry.before)

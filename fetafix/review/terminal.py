@@ -42,7 +42,7 @@ def described(p: Proposal, style: Style) -> str:
     """An entry with its evidence, figures and edits, as lines."""
     lines = [_head(p, style), *_where(p)]
     lines += _part("what went wrong", p.meaning) + _part("why it is believed", p.evidence)
-    figures = [f"as it is, this part of the model is {p.before}", f"with the edit it is {p.after}"]
+    figures = [f"as it is, {p.what} is {p.before}", f"with the edit it is {p.after}"]
     lines += _part("before and after", figures)
     lines += _part("what the edit does", [*p.remedy, *map(flat, p.entry.description)])
     lines += _part("what could go wrong", p.risk)

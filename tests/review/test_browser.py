@@ -116,7 +116,9 @@ def test_approve_one_reject_one_apply(browser: Chrome, place: Path) -> None:
         page.wait(lambda: page.text("#outcome h3") != "" if page.driver.find_elements("css selector", "#outcome h3")
                   else False)  # fmt: skip
         outcome = page.text("#outcome")
-        assert "Written, but the models still disagree" in outcome and "out.onnx" in outcome
+        assert "Written, but the models still disagree" in outcome and str(place / "out.onnx") in outcome
+        assert "one approved change was made: the repaired model still gives another answer" in outcome
+        assert "output 'scores' judged as classification" in outcome  # the report's notes
         assert pages.console(browser) == []
         assert all(r.startswith(url) for r in pages.requests(browser))
     assert {k: v for k, v in state(place).items() if k in originals} == originals

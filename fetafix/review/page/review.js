@@ -87,6 +87,14 @@
       line(outcome, "p", "An edit can be right and yet not help while another fault is left in: then it helps together " +
         "with the edit for that one.");
     }
+    showNotes(r.notes);
+  };
+
+  const showNotes = (notes) => {
+    if (!notes.length) return;
+    line(outcome, "p", "What else to know:");
+    const list = line(outcome, "ul", "");
+    for (const note of notes) line(list, "li", note);
   };
 
   const showJob = (job, ready) => {
