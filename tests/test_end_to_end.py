@@ -25,7 +25,7 @@ KEYS: dict[str, set[str]] = {
     "source": {"path", "format", "sha256", "inputs", "outputs", "details"},
     "target": {"path", "format", "sha256", "inputs", "outputs", "details"},
     "agreement": {"samples", "top1", "top1_bounds", "top5", "kendall_tau", "max_abs", "mean_abs", "max_rel", "mean_rel",
-                  "cosine", "sqnr_db", "noise_floor", "tolerance", "outputs", "mismatches", "tasks"},
+                  "cosine", "sqnr_db", "noise_floor", "tolerance", "outputs", "mismatches", "tasks", "confidence"},
     "findings": {"code", "category", "title", "source_layer", "target_layer", "evidence", "local_error", "confidence",
                  "explanation", "advice"},
     "repairs": {"id", "code", "target_layer", "edits", "status", "before", "after", "why"},

@@ -98,7 +98,7 @@ def test_without_forcing_only_the_first_is_named(folder: Path) -> None:
     feeds = {"x": np.load(folder / "x.npy")[:4]}
     bad = unliftable.exported(folder / "two.onnx", stem__0__weight=worse, head__bias=lambda b: b + 1)
     source = Unforced(folder / "good.onnx", feeds).taps({})
-    found, behind, forced = tapped._search(source, Unforced(bad, feeds), {"y": "y"})
+    _, found, behind, forced = tapped._search(source, Unforced(bad, feeds), {"y": "y"})
     assert [[t.layer for t in f.layers] for f in found] == [["/stem/stem.0/Conv"]]
     assert not forced and not found[0].proved and behind > 5
 
@@ -108,7 +108,7 @@ def test_forcing_what_is_not_the_fault_proves_nothing(folder: Path) -> None:
     feeds = {"x": np.load(folder / "x.npy")[:4]}
     view = tapped.LiftedView(graph := load_graph(folder / "left.onnx"), tapped.Names(graph, {}), feeds, Evaluator())
     source = Unforced(folder / "good.onnx", feeds).taps({})
-    found, behind, forced = tapped._search(source, view, {"y": "y"})
+    _, found, behind, forced = tapped._search(source, view, {"y": "y"})
     assert [[t.layer for t in f.layers] for f in found] == [["/left/left.0/Conv"]]
     assert forced and behind == 0 and found[0].proved
 
