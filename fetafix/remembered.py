@@ -16,20 +16,15 @@ remembered of a failure, nor of a model whose code lies outside its file (`--arc
 from __future__ import annotations
 
 import hashlib
-import os
-import platform
-import sys
 from collections import Counter
 from collections.abc import Mapping
-from functools import cache
-from importlib import metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
 
-from fetafix import __version__, formats
+from fetafix import formats
 from fetafix.errors import ModelError
 from fetafix.feeding import Outputs, RowsOfFile, Source
 from fetafix.formats.base import OpenOptions
@@ -38,14 +33,10 @@ from fetafix.parallel import ModelProcess
 from fetafix.pending import Chunk, Chunks, Pending
 from fetafix.report import ModelInfo
 from fetafix.run_store import Run, RunStore
+from fetafix.surroundings import surroundings
 
 T = TypeVar("T")
 _PLAIN = ("onnx", "tflite", "saved_model", "graphdef")  # formats whose files hold the whole model
-_RUNTIMES = (
-    "numpy", "onnxruntime", "onnxruntime-gpu", "torch", "torchvision", "onnx2torch", "tensorflow", "tensorflow-cpu",
-    "tensorflow-intel", "keras", "ai-edge-litert",
-)  # fmt: skip
-_SETTINGS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TF_ENABLE_ONEDNN_OPTS", "NVIDIA_TF32_OVERRIDE", "KERAS_BACKEND")
 
 
 def opened(path: Path, options: OpenOptions, folder: str | Path) -> ModelProcess:
@@ -54,38 +45,10 @@ def opened(path: Path, options: OpenOptions, folder: str | Path) -> ModelProcess
         kind = formats.recognise(path)
         if options.arch or (options.trust and kind not in _PLAIN):
             return ModelProcess(path, options)
-        origin = f"{formats.sha256(path)} {options!r} {_surroundings()}"
+        origin = f"{formats.sha256(path)} {options!r} {surroundings()}"
     except ModelError:
         return ModelProcess(path, options)  # which tells what is wrong
     return Remembering(path, options, RunStore(folder), origin)
-
-
-@cache
-def _surroundings() -> str:
-    """Versions, hardware and settings: what else may change a model's numbers."""
-    found = [f"fetafix {__version__}", f"python {sys.version}", platform.platform(), _processor(), *_cards()]
-    found += [f"{name}={os.environ[name]}" for name in _SETTINGS if name in os.environ]
-    for name in _RUNTIMES:
-        try:
-            found.append(f"{name} {metadata.version(name)}")
-        except metadata.PackageNotFoundError:
-            continue
-    return "; ".join(found)
-
-
-def _processor() -> str:
-    """The model of the processor, whose instructions decide how a runtime sums up."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
-def _cards() -> list[str]:
-    """The models of graphics cards, where the system tells."""
-    files = sorted(Path("/proc/driver/nvidia/gpus").glob("*/information"))
-    return [line for f in files for line in f.read_text("utf-8", "replace").splitlines() if line.startswith("Model")]
 
 
 class Remembering(ModelProcess):

@@ -66,9 +66,10 @@ class RunStore:
             if head.version != _VERSION or _checksum(body) != head.checksum:
                 return None
             run = Run(_arrays(head.arrays, body), head.info)
-            os.utime(path)  # it is in use
         except (OSError, ValueError, TypeError, msgspec.MsgspecError):
             return None
+        with contextlib.suppress(OSError):  # a store that may only be read serves as well
+            os.utime(path)  # it is in use
         return run
 
     def put(self, key: str, run: Run) -> None:

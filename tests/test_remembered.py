@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -10,13 +11,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from fetafix import api, remembered
+from fetafix import __version__, api, remembered
 from fetafix.formats.base import OpenOptions
 from fetafix.options import Options
 from fetafix.parallel import ModelProcess
 from fetafix.remembered import Remembering, opened
 from fetafix.report import Report, Verdict
 from fetafix.session import Session
+from fetafix.surroundings import surroundings
 from tests.small_models import cnn, weights
 from tests.test_check import images
 
@@ -115,7 +117,7 @@ def test_another_model_or_version_is_run(tmp_path: Path, monkeypatch: pytest.Mon
 
     assert known()
     with monkeypatch.context() as patch:
-        patch.setattr(remembered, "_surroundings", lambda: "onnxruntime 99")
+        patch.setattr(remembered, "surroundings", lambda: "onnxruntime 99")
         assert not known()
     assert known()
     cnn(source, seed=1)
@@ -195,3 +197,11 @@ def test_code_outside_the_file_is_never_remembered(tmp_path: Path) -> None:
         assert isinstance(model, Remembering)  # an ONNX file holds no code
     with closing(opened(path, OpenOptions(arch="nets:make"), tmp_path)) as model:
         assert not isinstance(model, Remembering)
+
+
+def test_versions_and_the_processor_are_told() -> None:
+    from importlib import metadata
+
+    told = surroundings()
+    assert f"fetafix {__version__}" in told and f"onnxruntime {metadata.version('onnxruntime')}" in told
+    assert f"{platform.system()} {platform.machine()}" in told

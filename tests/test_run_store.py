@@ -48,6 +48,16 @@ def test_a_damaged_entry_counts_as_missing_and_is_written_anew(tmp_path: Path, d
     assert store.get(KEY) is not None
 
 
+def test_a_store_that_may_only_be_read_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError
+
+    store = RunStore(tmp_path)
+    store.put(KEY, Run({"y": VALUES["scores"]}))
+    monkeypatch.setattr(os, "utime", refuse)
+    assert store.get(KEY) is not None
+
+
 def test_what_was_used_longest_ago_goes_first(tmp_path: Path) -> None:
     store = RunStore(tmp_path, most=5000)
     keys = [f"{n:02d}" + "0" * 62 for n in range(6)]
