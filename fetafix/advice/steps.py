@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import PurePath
@@ -9,6 +10,7 @@ from pathlib import PurePath
 from fetafix.advice.prose import sentence
 from fetafix.report import Finding, Repair, Report
 
+_RECIPE = re.compile(r'--target-preprocess "[^"]+"')
 _TORCH = frozenset({"torchscript", "torch-export", "torch-module", "torch-state-dict", "safetensors"})
 _ANEW = {
     "unrelated-weights": "Find the checkpoint that the target was made from and compare with that, or convert this "
@@ -28,7 +30,8 @@ def steps(finding: Finding, report: Report, tried: Sequence[Repair], mendable: b
     """The steps. tried: the report's repairs of this finding; mendable: whether something healed the place."""
     status = {r.status for r in tried}
     if "kept" in status:
-        made = list(_kept(finding, report))
+        prepared = any(e.get("kind") == "set_preprocessing" for r in tried if r.status == "kept" for e in r.edits)
+        made = list(_prepared(report) if prepared else _kept(report))
     elif report.command != "repair" and mendable:
         made = ["Have it repaired in a copy and proved, with the options of this run; nothing is written "
                 f"without --apply: fetafix repair {_pair(report)}"]  # fmt: skip
@@ -41,7 +44,17 @@ def _pair(report: Report) -> str:
     return f"{shlex.quote(report.source.path)} {shlex.quote(report.target.path)}"
 
 
-def _kept(finding: Finding, report: Report) -> Iterator[str]:
+def _prepared(report: Report) -> Iterator[str]:
+    """Where the file is right and its inputs are not."""
+    noted = next((m for note in report.notes if (m := _RECIPE.search(note))), None)
+    recipe = noted[0] if noted else "--target-preprocess SPEC"
+    yield ("The file itself is right: prepare its inputs otherwise in the program that runs it. See that this settles "
+           f"it: fetafix check {_pair(report)} {recipe}")
+    yield ("Or have that built into the model, so that the program stays as it is: "
+           f"fetafix repair {_pair(report)} --bake --apply")
+
+
+def _kept(report: Report) -> Iterator[str]:
     if report.output is not None:
         out = shlex.quote(report.output.path)
         yield f"Use {out} instead of {shlex.quote(report.target.path)}, which was not changed."

@@ -89,6 +89,18 @@ def test_a_repair_that_was_kept() -> None:
     assert not any("for 4 of 4" in e for e in told("lh-lrn", report).evidence)
 
 
+def test_inputs_that_are_to_be_prepared_otherwise() -> None:
+    edits = [{"kind": "set_preprocessing", "description": "preprocess with color=rgb"}]
+    report = msgspec.structs.replace(REPAIRED, repairs=[kept("pp-bgr", target_layer=None, edits=edits)])
+    a = told("pp-bgr", report, layer=None)
+    assert a.remedy.endswith("Here: preprocess with color=rgb.")
+    assert "--target-preprocess SPEC" in a.next_steps[0] and "--bake --apply" in a.next_steps[1]
+    noted = msgspec.structs.replace(report, notes=['prepared otherwise: --target-preprocess "color=rgb,scale=2"; more'])
+    assert told("pp-bgr", noted, layer=None).next_steps[0].endswith(
+        """fetafix check 'a b.onnx' b.pt --target-preprocess "color=rgb,scale=2\"""")
+    assert not any("--save-patch" in s for s in a.next_steps)
+
+
 def test_edits_that_stand_together_are_everybodys() -> None:
     report = msgspec.structs.replace(REPAIRED, repairs=[kept("lh-dilation+wb-bias", target_layer="elsewhere")])
     assert "set input 2" in told("wb-bias", report).remedy and "set input 2" in told("lh-dilation", report).remedy
