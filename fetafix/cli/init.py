@@ -36,13 +36,15 @@ def init(source: str, target: str, output: str, **given: Any) -> None:
         raise OutputError(f"{place} is there already, and is not replaced: name another file with -o")
     writable(place)
     from fetafix import starter
+    from fetafix.cli.progress import Progress
     from fetafix.cli.results import write_text
     from fetafix.options import Options
     from fetafix.schemas import FILE
 
-    asked = Options(data=given["data"], trust=given["trust"], source_arch=given["source_arch"],
-                    target_arch=given["target_arch"])
-    found = starter.look(source, target, asked)
+    with Progress(True, "looking at both models") as progress:
+        asked = Options(data=given["data"], trust=given["trust"], source_arch=given["source_arch"],
+                        target_arch=given["target_arch"], progress=progress)
+        found = starter.look(source, target, asked)
     write_text(place, starter.text(found, asked, place, _seen_from(place, FILE)))
     click.echo(f"{place} was written: {found.source.format} to {found.target.format}, gate {found.gate}")
     with_file = "" if output == "fetafix.yaml" else f" -c {place}"

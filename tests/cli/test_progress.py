@@ -137,6 +137,7 @@ LONG: dict[str, tuple[str, ...]] = {
     "repair": ("repair", "a.onnx", "b.onnx", "--data", "x.npy", "--save-patch", "made.patch", "--no-plan"),
     "patch apply": ("patch", "apply", "made.patch", "b.onnx", "-o", "patched.onnx"),
     "gate": ("gate", "--no-cache", "--jobs", "1"),
+    "init": ("init", "a.onnx", "b.onnx", "-o", "other.yaml"),
     "inject": ("inject", "a.onnx", "--fault", "wb-bias", "-o", "faulty.onnx"),
     "stress": ("stress", "linear.onnx", "--trials", "2", "--ber", "1e-9", "--jobs", "1"),
     "harden": ("harden", "a.onnx", "-o", "hard.onnx", "--scheme", "guard"),
