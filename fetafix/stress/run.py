@@ -187,7 +187,8 @@ class _Bench:
         truth = answers if labels is None else labels
         clean = int(np.count_nonzero(answers == truth))
         lost = math.floor(options.max_drop * len(truth) + _MARGIN)
-        plan = None if self._storing == Storing() else (self._storing.plan, wanted.storage)
+        axes = [p.kept.plan.axis for p in wanted.parts if p.kept is not None]
+        plan = None if self._storing == Storing() else (self._storing.plan, wanted.storage, axes)
         key = digest(formats.sha256(asked.path), plan, wanted.storage, asked.exam.digest, asked.output, options.seed,
                      options.max_drop, options.opening, labels is None)
         paper = Paper(key, asked.exam, asked.output, truth, clean, clean - lost, asked.seconds, options.seed,

@@ -284,6 +284,13 @@ def test_keras_and_tflite_run_the_patched_file(file: str, tfzoo: Callable[[str],
     assert kernel.shape[kernel.axis or 0] == 6
 
 
+@pytest.mark.parametrize("file", ["net.keras", "net.h5", "net.tflite"])
+def test_depthwise_kernels_have_a_constant_for_each_channel(file: str, tfzoo: Callable[[str], Path]) -> None:
+    depthwise = [h for h in stored.held(tfzoo("convert") / file) if sorted(h.shape) == [1, 3, 3, 8]]
+    assert len(depthwise) == 1 and depthwise[0].axis is not None
+    assert depthwise[0].shape[depthwise[0].axis] == 8
+
+
 def test_checksums_of_archives_with_descriptors(tmp_path: Path) -> None:
     path = tmp_path / "a.zip"
     with path.open("wb") as file, zipfile.ZipFile(_Unseekable(file), "w") as archive:

@@ -64,6 +64,9 @@ def _datasets(path: Path, h5: Any, start: int) -> list[Held]:
 
 
 def _axis(name: str, shape: tuple[int, ...]) -> int:
-    """Keras' kernels end with their output channels, but for transposed and depthwise convolutions."""
-    turned = "transpose" in name or "depthwise" in name
+    """Keras' kernels end with their output channels, but for transposed and depthwise convolutions.
+
+    Layers bear names of the user's: a kernel for one output of many inputs is taken for a depthwise one.
+    """
+    turned = "transpose" in name or "depthwise" in name or shape[-1] == 1 < shape[-2]
     return len(shape) - 2 if turned and len(shape) > _MATRIX else len(shape) - 1
