@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fetafix.errors import UsageError
+from fetafix.gate.pair import Job, examine
+from fetafix.gate.record import PairResult
 
 
 def squared(number: int) -> int:
@@ -74,3 +76,23 @@ def told_who(task: Waiting) -> int:
 
 def dying(_: object) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def examined_at_the_second_try(job: Job) -> PairResult:
+    """A gate's pair whose process is killed when it is first tried."""
+    _kill_once(job, os.getpid())
+    return examine(job)
+
+
+def examined_by_another_worker(job: Job) -> PairResult:
+    """The pair called "bias" kills the worker of the cluster, this process's parent, when it is first tried."""
+    if job.name == "bias":
+        _kill_once(job, os.getppid())
+    return examine(job)
+
+
+def _kill_once(job: Job, process: int) -> None:
+    mark = Path(job.source).parent / f"{job.name}.tried"
+    if not mark.exists():
+        mark.touch()
+        os.kill(process, signal.SIGKILL)

@@ -20,6 +20,7 @@ from fetafix.errors import LostCluster, LostTask, UsageError
 from fetafix.executor import cluster, executor
 from fetafix.executor.cluster import Cluster, perform
 from fetafix.executor.local import Local
+from fetafix.gate import run
 from fetafix.gate.record import PairResult, Status
 from fetafix.gate.run import GateOptions, gate
 from tests import executor_tasks as tasks
@@ -118,17 +119,21 @@ def test_tasks_of_a_scheduler_that_ends_are_given_up(machines: Machines, tmp_pat
     assert len(found) == 2 and all(isinstance(o.error, LostCluster) for o in found)
 
 
-def test_a_gate_on_it_says_what_it_says_here(machines: Machines, tmp_path: Path) -> None:
-    machines.work(2)
+def test_a_gate_on_it_says_what_it_says_here_though_a_worker_is_killed(
+    machines: Machines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers = machines.work(2)
     images(tmp_path / "data.npy")
     cnn(tmp_path / "a.onnx")
     cnn(tmp_path / "bias.onnx", change={"b1": weights()["b1"] + np.float32(1)})
     (tmp_path / "broken.onnx").write_bytes(b"\x08\x07 no model" * 9)
     pairs = [f"  - {{name: {t}, source: a.onnx, target: {t}.onnx, data: data.npy}}\n" for t in ("a", "bias", "broken")]
     (tmp_path / "fetafix.yaml").write_text("pairs:\n" + "".join(pairs), "utf-8")
-    there, here = (
-        gate(config.load(tmp_path / "fetafix.yaml"), GateOptions(jobs=1, threads=1, cluster=c))
-        for c in (machines.address, None))
+    found = config.load(tmp_path / "fetafix.yaml")
+    here = gate(found, GateOptions(jobs=1, threads=1))
+    monkeypatch.setattr(run, "examine", tasks.examined_by_another_worker)
+    there = gate(found, GateOptions(threads=1, cluster=machines.address))
+    assert sorted(w.poll() is None for w in workers) == [False, True]
     assert [p.status for p in here.pairs] == [Status.PASSED, Status.FAILED, Status.UNDECIDED]
     assert [_plain(p) for p in there.pairs] == [_plain(p) for p in here.pairs]
 

@@ -11,11 +11,13 @@ import pytest
 
 from fetafix import api, config, pair_options
 from fetafix.errors import ConfigError, RuntimeCrash
+from fetafix.gate import run
 from fetafix.gate.pair import examine, result
 from fetafix.gate.record import GateReport, PairResult, Status
 from fetafix.gate.run import GateOptions, gate, jobs_of, named
 from fetafix.report import Report, Verdict
 from fetafix.session import Session
+from tests import executor_tasks
 from tests.small_models import cnn, weights
 from tests.test_check import images
 
@@ -185,10 +187,16 @@ def test_an_unchanged_source_is_not_run_again(models: Path, tmp_path: Path, repo
         assert [plain(p) for p in found.pairs] == [plain(p) for p in report.pairs]
 
 
-def test_a_pair_whose_processes_die_is_undecided(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from fetafix.gate import run
-    from tests import executor_tasks
+def test_a_process_killed_in_mid_run_loses_no_pair(
+    models: Path, report: GateReport, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "examine", executor_tasks.examined_at_the_second_try)
+    again = gated(models, pair("same", "threads: 1"), pair("bias", "threads: 1"), pair("broken"), jobs=2)
+    assert len(list(models.glob("*.tried"))) == 3
+    assert [plain(p) for p in again.pairs] == [plain(p) for p in report.pairs]
 
+
+def test_a_pair_whose_processes_die_is_undecided(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "examine", executor_tasks.dying)
     report = gated(models, pair("same"))
     assert report.exit_code == 3 and "3 processes that it was given to died" in report.pairs[0].report.reason
