@@ -42,6 +42,8 @@ def gate(**given: Any) -> None:
     from fetafix.gate import run
     from fetafix.run_store import default_folder, prepared
 
+    if given["jobs"] and given["cluster"]:
+        raise click.UsageError("a cluster's workers decide how much runs at a time: --jobs or --cluster, not both")
     path = given["config"] or FILE
     if not given["config"] and not Path(path).is_file():
         raise click.UsageError(f"there is no {FILE} here: name a configuration with -c, or write one with fetafix init")

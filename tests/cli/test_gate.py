@@ -62,6 +62,7 @@ def test_the_cache_goes_where_it_is_told(folder: Path) -> None:
     (["--json", "no/where.json"], "no/where.json cannot be written: there is no folder"),
     (["--cache", "a.onnx/x"], "runs cannot be remembered in"),
     (["--jobs", "0"], "--jobs"),
+    (["--jobs", "2", "--cluster", "tcp://127.0.0.1:9"], "--jobs or --cluster, not both"),
 ])
 def test_what_cannot_be_done_is_said_at_once(
     folder: Path, arguments: list[str], words: str, monkeypatch: pytest.MonkeyPatch
