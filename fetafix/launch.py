@@ -77,7 +77,6 @@ def launch(memory_limit: int = 0, model: str = "") -> Worker:
     try:
         os.ftruncate(counters, Status.size)
         status = Status(counters)
-        known = os.environ.get("PYTHONPATH")
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "fetafix.worker", str(theirs.fileno()), str(counters), str(memory_limit),
              model],
@@ -85,9 +84,17 @@ def launch(memory_limit: int = 0, model: str = "") -> Worker:
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=(theirs.fileno(), counters),
-            env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, *([known] if known else [])])},
+            env=_environment(),
         )
     finally:
         theirs.close()
         os.close(counters)
     return Worker(process, Channel(ours), status, output)
+
+
+def _environment() -> dict[str, str]:
+    """The worker's. Converters walk through sets of names: without a fixed seed of hashes each run orders and names the
+    nodes of a lifted graph otherwise, and the same seed of ours would not give the same report.
+    """
+    known = os.environ.get("PYTHONPATH")
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, *([known] if known else [])]), "PYTHONHASHSEED": "0"}

@@ -95,6 +95,19 @@ def test_every_node_of_the_lift_has_the_name_of_its_operator(looks: Looks, name:
     assert owners["Softmax"] == {"SOFTMAX"}
 
 
+def test_every_run_lifts_to_the_same_graph(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However Python orders sets of names, over which converters walk."""
+    made = []
+    for seed in ("1", "2"):
+        monkeypatch.setenv("PYTHONHASHSEED", seed)
+        (tmp_path / seed).mkdir()
+        with ModelProcess(folder / "int8.tflite") as process:
+            info = process.info().inputs[0]
+            feed = np.zeros([1, *(info.shape or [])[1:]], info.dtype)
+            made.append(process.lift(tmp_path / seed, {info.name: feed}).path.read_bytes())
+    assert made[0] == made[1]
+
+
 def test_layer_names_tell_the_operators_place() -> None:
     name = tflite_names.layer("block/relu (x)", "CONV_2D", 17)
     assert name == "block/relu (x) (CONV_2D #17)" and tflite_names.layer_index(name) == 17
