@@ -170,8 +170,15 @@ def _converted(prepared: tuple[Any, dict[str, str]], inputs: Mapping[str, str]) 
 
 
 def optimizers() -> dict[str, Any]:
-    """tf2onnx's optimizers without those parts that fuse layers."""
+    """tf2onnx's optimizers without those parts that fuse layers, and the same in every process.
+
+    They walk through sets of nodes, which Python orders by address, and so number and merge otherwise in each run: here
+    nodes are ordered by name (workers hash names by a fixed seed).
+    """
+    from tf2onnx.graph import Node
     from tf2onnx.optimizer import _get_optimizers, back_to_back_optimizer, transpose_optimizer
+
+    Node.__hash__ = lambda node: hash(node.name)
 
     class Transposes(transpose_optimizer.TransposeOptimizer):  # type: ignore[misc]
         def _mul_handler(self, trans: Any, node: Any) -> bool:
