@@ -41,6 +41,18 @@ def saying_goodbye(number: int) -> int:
     return number
 
 
+def sleeping(number: int) -> int:
+    """Number 1 never ends."""
+    if number == 1:
+        signal.pause()
+    return number
+
+
+def hanging(job: Job) -> PairResult:
+    signal.pause()
+    return examine(job)
+
+
 class Deadly(NamedTuple):
     """A task that kills its process the first time it is tried; `marks` gets a file a try."""
 

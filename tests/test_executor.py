@@ -94,6 +94,13 @@ def test_a_process_killed_from_outside_loses_no_task(tmp_path: Path) -> None:
     assert [found[i].tries for i in range(4)] == [2 if i == number - 1 else 1 for i in range(4)]
 
 
+def test_a_task_that_takes_too_long_is_ended_and_holds_up_nobody() -> None:
+    with executor(jobs=2, limit=8) as crew:
+        found = {o.index: o for o in crew.run(tasks.sleeping, [0, 1, 2])}
+        assert [found[i].value for i in (0, 2)] == [0, 2]
+        assert isinstance(found[1].error, LostTask) and "longer than 8 s" in str(found[1].error)
+
+
 def test_what_cannot_be_sent_is_the_callers_mistake() -> None:
     with Local(1) as crew, pytest.raises(Exception, match=r"[Pp]ickle|local object"):
         list(crew.run(lambda n: n, [1]))

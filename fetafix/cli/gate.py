@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 @options.parallel
 @click.option("--threads", type=click.IntRange(min=0), metavar="N",
               help="Threads of each runtime; 0 lets it choose (default: the processors shared among the pairs).")
+@click.option("--timeout", type=click.FloatRange(min=0, min_open=True), metavar="SECONDS",
+              help="After so long a pair is ended, and undecided (default: never).")
 @click.option("--cache", type=click.Path(file_okay=False), metavar="DIR",
               help="Where runs of sources are remembered (default: FETAFIX_CACHE, or the user's folder for caches).")
 @click.option("--no-cache", is_flag=True, help="Run every source, and remember nothing.")
@@ -54,7 +56,7 @@ def gate(**given: Any) -> None:
     with Progress(not (given["no_progress"] or given["quiet"])) as progress:
         report = run.gate(loaded, run.GateOptions(
             pairs=given["pairs"], jobs=given["jobs"], cluster=given["cluster"], threads=given["threads"],
-            cache=folder, exhibits=bool(given["html"]), progress=progress))
+            limit=given["timeout"], cache=folder, exhibits=bool(given["html"]), progress=progress))
     show(report, given)
     results.write(report, given)
     click.get_current_context().exit(report.exit_code)

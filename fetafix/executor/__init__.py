@@ -67,18 +67,18 @@ class Executor(Protocol):
     ) -> None: ...
 
 
-def executor(jobs: int | None = None, cluster: str | None = None) -> Executor:
+def executor(jobs: int | None = None, cluster: str | None = None, limit: float | None = None) -> Executor:
     """Worker processes on this machine, `jobs` at a time, or the workers of a Dask cluster by its address.
 
-    Raises UsageError where the cluster cannot be reached, or the extra for it is missing.
+    limit: after how many seconds a task is ended, and its outcome a LostTask; None for never. Raises UsageError where the cluster cannot be reached, or the extra for it is missing.
     """
     if cluster:
         from fetafix.executor.cluster import Cluster
 
-        return Cluster(cluster)
+        return Cluster(cluster, limit=limit)
     from fetafix.executor.local import Local
 
-    return Local(default_jobs() if jobs is None else jobs)
+    return Local(default_jobs() if jobs is None else jobs, limit=limit)
 
 
 def processors() -> int:

@@ -28,10 +28,13 @@ _idle: list[Local] = []  # in a Dask worker: processes that earlier tasks left
 
 
 class Cluster:
-    """Tasks on the workers of a Dask scheduler. patience: seconds without any worker until tasks are given up."""
+    """Tasks on the workers of a Dask scheduler. patience: seconds without any worker until tasks are given up.
 
-    def __init__(self, address: str, patience: float = 60.0) -> None:
-        self.address, self.patience = address, patience
+    limit: of each task, as for `Local`.
+    """
+
+    def __init__(self, address: str, patience: float = 60.0, limit: float | None = None) -> None:
+        self.address, self.patience, self.limit = address, patience, limit
         self._client = _connected(address)
 
     def run(self, function: Callable[[T], R], arguments: Sequence[T]) -> Iterator[Outcome[R]]:
@@ -43,7 +46,7 @@ class Cluster:
         try:
             for index, argument in enumerate(arguments):
                 call = Call(function, argument, place, search)
-                future = self._client.submit(perform, call, __version__, pure=False)
+                future = self._client.submit(perform, call, __version__, self.limit, pure=False)
                 futures[future.key] = index, future
                 future.add_done_callback(done.put)
             while futures:
@@ -78,7 +81,7 @@ class Cluster:
         self._client.close()
 
 
-def perform(call: Call, version: str) -> Outcome[Any]:
+def perform(call: Call, version: str, limit: float | None = None) -> Outcome[Any]:
     """One task, in a Dask worker: in a process of its own, for a Dask worker runs tasks in threads."""
     if version != __version__:
         return Outcome(0, error=UsageError(f"this worker has fetafix {__version__}, the caller {version}"))
@@ -86,6 +89,7 @@ def perform(call: Call, version: str) -> Outcome[Any]:
         crew = _idle.pop()
     except IndexError:
         crew = Local(1)
+    crew.limit = limit
     outcome = next(iter(list(crew.run(call.function, [call.argument], call.folder, call.search))))
     _idle.append(crew)
     return outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import select
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
@@ -23,6 +25,7 @@ from fetafix.launch import ROOT
 T = TypeVar("T")
 R = TypeVar("R")
 _TAIL_LINES, _TAIL_BYTES = 8, 4000
+_GRACE_S = 1.0  # for a process that is to end: to remove its temporary files
 
 
 class Child:
@@ -74,11 +77,15 @@ class Child:
 
 
 class Local:
-    """Up to `jobs` processes at a time, which stay for further tasks until the executor is closed."""
+    """Up to `jobs` processes at a time, which stay for further tasks until the executor is closed.
 
-    def __init__(self, jobs: int, tries: int = TRIES) -> None:
-        self.jobs, self.tries = jobs, tries
+    limit: after how many seconds a task is ended; it does not start again.
+    """
+
+    def __init__(self, jobs: int, tries: int = TRIES, limit: float | None = None) -> None:
+        self.jobs, self.tries, self.limit = jobs, tries, limit
         self._idle: list[Child] = []
+        self._due: dict[Child, float] = {}
         self.busy: dict[Child, tuple[int, int]] = {}  # child → (index of its task, which try it is)
 
     def run(
@@ -96,19 +103,21 @@ class Local:
                 while waiting and len(self.busy) < self.jobs:
                     index, nth = waiting.popleft()
                     self._begin(Call(function, arguments[index], place, where), index, nth)
-                for child in select.select(list(self.busy), [], [])[0]:
+                for child in select.select(list(self.busy), [], [], self._patience())[0]:
                     index, nth = self.busy.pop(child)
                     outcome = self._received(child, index, nth)
                     if outcome is None:
                         waiting.appendleft((index, nth + 1))
                     else:
                         yield outcome
+                yield from self._overdue()
         finally:
             self._stop(list(self.busy))
 
     def _begin(self, call: Call, index: int, nth: int) -> None:
         child = self._idle.pop() if self._idle else Child(call.search)
         self.busy[child] = index, nth
+        self._due[child] = time.monotonic() + (math.inf if self.limit is None else self.limit)
         try:
             child.channel.send(call)
         except OSError:  # it died while it waited; the reader notices that
@@ -116,6 +125,19 @@ class Local:
         except Exception:  # what cannot be pickled is the caller's mistake
             self._stop([child])
             raise
+
+    def _patience(self) -> float | None:
+        """Seconds until the next task is due."""
+        if self.limit is None:
+            return None
+        return max(0.0, min(self._due[child] for child in self.busy) - time.monotonic())
+
+    def _overdue(self) -> Iterator[Outcome[Any]]:
+        """End the processes whose tasks take too long."""
+        for child in [c for c in self.busy if self._due[c] <= time.monotonic()]:
+            index, nth = self.busy.pop(child)
+            child.end(_GRACE_S)
+            yield Outcome(index, error=LostTask(f"it took longer than {self.limit:g} s and was ended"), tries=nth)
 
     def _received(self, child: Child, index: int, nth: int) -> Outcome[Any] | None:
         """What a child answers; None where it died and the task is to start again."""

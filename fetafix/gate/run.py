@@ -29,8 +29,9 @@ class GateOptions:
     pairs: names of those to take, none for all. jobs: pairs at a time (None: one for two processors). cluster: the
     address of a Dask scheduler whose workers take the pairs instead. cache: the folder in which runs of sources are
     remembered, None for nowhere. threads: of each runtime (None: as the pair says, else the processors shared among
-    the pairs at a time). exhibits: gather what a page shows. today: what expiry dates are held against (None: the
-    system's date). progress: called as progress(stage, done, total).
+    the pairs at a time). limit: seconds that a pair may take, until it counts as undecided. exhibits: gather what a
+    page shows. today: what expiry dates are held against (None: the system's date). progress: called as
+    progress(stage, done, total).
     """
 
     pairs: Sequence[str] = ()
@@ -38,6 +39,7 @@ class GateOptions:
     cluster: str | None = None
     cache: Path | None = None
     threads: int | None = None
+    limit: float | None = None
     exhibits: bool = False
     today: datetime.date | None = None
     progress: Progress = field(default=lambda stage, done, total: None)
@@ -54,7 +56,7 @@ def gate(config: Config, options: GateOptions | None = None) -> GateReport:
     start = time.perf_counter()
     work = jobs_of(config, wanted)
     results: dict[int, PairResult] = {}
-    with executor(wanted.jobs, wanted.cluster) as crew:
+    with executor(wanted.jobs, wanted.cluster, wanted.limit) as crew:
         wanted.progress("pairs", 0, len(work))
         for outcome in crew.run(examine, work):
             job = work[outcome.index]

@@ -196,6 +196,12 @@ def test_a_process_killed_in_mid_run_loses_no_pair(
     assert [plain(p) for p in again.pairs] == [plain(p) for p in report.pairs]
 
 
+def test_a_pair_that_takes_too_long_is_undecided(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "examine", executor_tasks.hanging)
+    report = gated(models, pair("same"), limit=3)
+    assert report.exit_code == 3 and "longer than 3 s" in report.pairs[0].report.reason
+
+
 def test_a_pair_whose_processes_die_is_undecided(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "examine", executor_tasks.dying)
     report = gated(models, pair("same"))
