@@ -70,7 +70,8 @@ class Executor(Protocol):
 def executor(jobs: int | None = None, cluster: str | None = None, limit: float | None = None) -> Executor:
     """Worker processes on this machine, `jobs` at a time, or the workers of a Dask cluster by its address.
 
-    limit: after how many seconds a task is ended, and its outcome a LostTask; None for never. Raises UsageError where the cluster cannot be reached, or the extra for it is missing.
+    limit: after how many seconds a task is ended, and its outcome a LostTask; None for never. Raises UsageError where
+    the cluster cannot be reached, or the extra for it is missing.
     """
     if cluster:
         from fetafix.executor.cluster import Cluster
