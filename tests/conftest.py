@@ -48,3 +48,25 @@ def tfzoo(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return made
 
     return folder
+
+
+@pytest.fixture(scope="session")
+def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that `make demo` leaves, made once for all test processes; what it printed is beside it (.txt).
+
+    It began with a file `mine.txt` that is not the demonstration's.
+    """
+    pytest.importorskip("torch")
+    pytest.importorskip("sklearn")
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "demonstration"
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.with_suffix(".txt").exists():
+            folder.mkdir()
+            (folder / "mine.txt").write_text("not the demonstration's")
+            command = [sys.executable, "-m", "fetafix.demo", str(folder)]
+            run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            assert run.returncode == 0, run.stderr[-4000:]
+            folder.with_suffix(".txt").write_text(run.stdout)
+    return folder

@@ -12,20 +12,15 @@ pytest.importorskip("sklearn")
 
 
 @pytest.mark.slow
-def test_the_whole_demonstration(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    from fetafix.demo.__main__ import main
-
-    keep = tmp_path / "mine.txt"
-    keep.write_text("not the demonstration's")
-    assert main(tmp_path) == 0
-    reports = {p.stem: json.loads(p.read_text()) for p in tmp_path.glob("*.json")}
+def test_the_whole_demonstration(demonstration: Path) -> None:
+    reports = {p.stem: json.loads(p.read_text()) for p in demonstration.glob("*.json")}
     assert reports["check-before"]["verdict"] == "divergent" and reports["check-after"]["verdict"] == "equivalent"
     assert len({f["category"] for f in reports["localize"]["findings"]}) >= 3
     assert reports["repair"]["verdict"] == "repaired"
-    assert "four causes were found and all of them mended" in (tmp_path / "repair.html").read_text("utf-8")
-    assert (tmp_path / "digits-repaired.pt").is_file() and (tmp_path / "journal.jsonl").is_file()
-    assert keep.read_text() == "not the demonstration's"
-    shown = capfd.readouterr().out
+    assert "four causes were found and all of them mended" in (demonstration / "repair.html").read_text("utf-8")
+    assert (demonstration / "digits-repaired.pt").is_file() and (demonstration / "journal.jsonl").is_file()
+    assert (demonstration / "mine.txt").read_text() == "not the demonstration's"
+    shown = demonstration.with_suffix(".txt").read_text()
     assert "$ fetafix repair" in shown and "no error was reported" in shown
 
 

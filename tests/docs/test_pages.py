@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import shlex
@@ -58,28 +57,11 @@ def test_pages_have_commands() -> None:
     assert len(PAGES) >= 8 and all(list(commands(p)) for name, p in PAGES.items() if not name.endswith("python.md"))
 
 
-@pytest.fixture(scope="module")
-def demonstration(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that `make demo` leaves; made once for all test processes."""
-    pytest.importorskip("torch")
-    pytest.importorskip("sklearn")
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "demonstration"
-    with folder.with_suffix(".lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "journal.jsonl").exists():
-            demo = [sys.executable, "-m", "fetafix.demo", str(folder)]
-            subprocess.run(demo, check=True, capture_output=True, cwd=ROOT)
-    return folder
-
-
 @pytest.fixture
 def place(demonstration: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, in which `fetafix` is the one that is tested."""
     folder = tmp_path / "demo-output"
     shutil.copytree(demonstration, folder)
-    for name in ("digits-repaired.pt.journal.jsonl",):
-        (folder / name).unlink(missing_ok=True)
     tools = tmp_path / "bin"
     tools.mkdir()
     (tools / "fetafix").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m fetafix "$@"\n')
