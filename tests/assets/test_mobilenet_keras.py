@@ -9,10 +9,8 @@ from tests.assets.zoo import NEEDS_ASSETS
 
 pytestmark = [*NEEDS_ASSETS, pytest.mark.slow]
 
-SEEDED = {
-    "kernel-turned.h5": {"wb-kernel-layout"},
+SEEDED = {  # the second holds two at once: each takes half a minute
     "relu6-lost.h5": {"lh-relu6-max"},
-    "dilated.h5": {"lh-dilation"},
     "two.h5": {"lh-dilation", "wb-kernel-layout"},
 }
 

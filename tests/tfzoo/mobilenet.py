@@ -96,10 +96,7 @@ def _tflite_three(model: Any) -> None:
 
 
 TFLITE: dict[str, Callable[[Any], None]] = {
-    "kernel-turned": _tflite_kernel_turned,
-    "bias-rolled": _tflite_bias_rolled,
     "relu6-lost": _tflite_relu6_lost,
-    "dilated": _tflite_dilated,
     "three": _tflite_three,
 }
 
@@ -142,7 +139,7 @@ def _h5_two(weights: Any, layers: dict[str, Any]) -> None:
 
 
 H5: dict[str, Callable[[Any, dict[str, Any]], None]] = {
-    "kernel-turned": _h5_kernel_turned, "relu6-lost": _h5_relu6_lost, "dilated": _h5_dilated, "two": _h5_two,
+    "relu6-lost": _h5_relu6_lost, "two": _h5_two,
 }  # fmt: skip
 
 # -- TensorFlow: nodes of a GraphDef, functions and variables of a SavedModel
