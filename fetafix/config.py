@@ -24,7 +24,7 @@ _Count = Annotated[int, msgspec.Meta(ge=1)]
 _Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 _Bound = Annotated[float, msgspec.Meta(ge=0)]
 R = TypeVar("R", bound=msgspec.Struct)
-_LOADER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+LOADER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -305,6 +305,6 @@ def _kind(data: Any) -> str:
 def _resolved(pair: Pair, folder: Path) -> Pair:
     source, target = (msgspec.structs.replace(m, model=str(folder / m.model)) for m in pair.models())
     data = pair.data
-    if data is not None and not (_LOADER.fullmatch(data) and not (folder / data).exists()):
+    if data is not None and not (LOADER.fullmatch(data) and not (folder / data).exists()):
         data = str(folder / data)
     return msgspec.structs.replace(pair, source=source, target=target, data=data)

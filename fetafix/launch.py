@@ -84,7 +84,7 @@ def launch(memory_limit: int = 0, model: str = "") -> Worker:
             stdout=output,
             stderr=subprocess.STDOUT,
             pass_fds=(theirs.fileno(), counters),
-            env=_environment(),
+            env=environment(),
         )
     finally:
         theirs.close()
@@ -92,9 +92,11 @@ def launch(memory_limit: int = 0, model: str = "") -> Worker:
     return Worker(process, Channel(ours), status, output)
 
 
-def _environment() -> dict[str, str]:
-    """The worker's. Converters walk through sets of names: without a fixed seed of hashes each run orders and names the
-    nodes of a lifted graph otherwise, and the same seed of ours would not give the same report.
+def environment() -> dict[str, str]:
+    """That of every process of ours: it finds this very fetafix, and a name has the same hash in all of them.
+
+    Converters walk through sets of names: with other hashes each run orders and names the nodes of a lifted graph
+    otherwise, and the same seed of ours would not give the same report.
     """
     known = os.environ.get("PYTHONPATH")
     return {**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, *([known] if known else [])]), "PYTHONHASHSEED": "0"}

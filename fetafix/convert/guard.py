@@ -19,7 +19,8 @@ from typing import IO, Any
 
 import msgspec
 
-_ROOT = str(Path(__file__).resolve().parents[2])
+from fetafix.launch import environment
+
 _TAIL = 2000
 _LINES = 8
 
@@ -87,11 +88,10 @@ def run(job: Job, timeout: float) -> Result:
 
 def _wait(folder: Path, output: IO[bytes], timeout: float) -> int | None:
     """The child's exit code; None where it had to be ended."""
-    known = os.environ.get("PYTHONPATH")
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "fetafix.convert.run", str(folder / "job.json"), str(folder / "answer.json")],
         stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, cwd=folder, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([_ROOT, *([known] if known else [])])},
+        env=environment(),
     )
     try:
         return process.wait(timeout)

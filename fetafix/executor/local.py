@@ -20,7 +20,7 @@ from fetafix import errors
 from fetafix.channel import Channel
 from fetafix.errors import FetafixError, LostTask
 from fetafix.executor import TRIES, Call, Outcome
-from fetafix.launch import ROOT
+from fetafix.launch import environment
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -37,12 +37,11 @@ class Child:
     def __init__(self, search: Sequence[str]) -> None:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the child
         ours, theirs = socket.socketpair()
-        known = os.environ.get("PYTHONPATH")
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "fetafix.executor.child", str(theirs.fileno()), *search],
                 stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT, pass_fds=(theirs.fileno(),),
-                env={**os.environ, "PYTHONPATH": os.pathsep.join([ROOT, *([known] if known else [])])},
+                env=environment(),
             )  # fmt: skip
         self.channel = Channel(ours)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import difflib
-import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -12,14 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from fetafix import pair_options
-from fetafix.config import Config, Pair
+from fetafix.config import LOADER, Config, Pair
 from fetafix.errors import ConfigError, UsageError
 from fetafix.executor import default_jobs, executor, processors
 from fetafix.gate.pair import Job, examine, lost
 from fetafix.gate.record import GateReport, PairResult
 from fetafix.options import Options, Progress
-
-_LOADER = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,5 +123,5 @@ def _there(pair: Pair) -> None:
     for side, model in zip(("source", "target"), pair.models(), strict=True):
         if not Path(model.model).exists():
             raise UsageError(f"the {side} {model.model} is not there; paths are relative to the configuration")
-    if pair.data is not None and not _LOADER.fullmatch(pair.data) and not Path(pair.data).exists():
+    if pair.data is not None and not LOADER.fullmatch(pair.data) and not Path(pair.data).exists():
         raise UsageError(f"the data {pair.data} is not there; paths are relative to the configuration")
