@@ -110,6 +110,21 @@ def test_nothing_changes_at_run_time(tmp_path: Path, scheme: str, axis: int | No
     assert {r.form.axis is None for r in found} == {axis is None}
 
 
+def test_constants_have_the_rank_of_the_weight_that_they_meet(tmp_path: Path) -> None:
+    """onnxruntime broadcasts a scalar over a 1 × 1 kernel value by value, which is the most of a load."""
+    path, out = several(tmp_path / "a.onnx"), tmp_path / "b.onnx"
+    done(path, out, Plan(FP32, "ceiling", 0))
+    model = onnx.load(str(out))
+    met = [n for n in model.graph.node if n.op_type in ("Mul", "LessOrEqual", "Where")]
+    assert len(met) > 3 * 9
+    ranks = {t.name: len(t.dims) for t in model.graph.initializer}
+    made = sorted({i for n in met for i in n.input} - set(ranks))
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(i) for i in made)
+    results = run(model.SerializeToString(), FEEDS)[-len(made):]
+    ranks |= {name: r.ndim for name, r in zip(made, results, strict=True)}
+    assert [n.name for n in met if len({ranks[i] for i in n.input}) > 1] == []
+
+
 @pytest.mark.parametrize("plan", [Plan(FP16, "guard", 0), Plan(BF16, "ceiling"), Plan(Q2_5, "scale"),
                                   Plan(INT8, "scale", 0, "mse"), Plan(Fixed(1, 10), "scale", 0, "pow2"),
                                   Plan(Fixed(0, 18), "guard", 0)], ids=str)

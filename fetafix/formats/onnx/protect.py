@@ -232,7 +232,7 @@ class _Work:
             compare, limit = "Less", np.nextafter(form.bound, np.float32(np.inf))
         bound = self._votes.add(f"{name}/bound", limit, rank, form.axis)
         return [("Abs", [current], "size", {}), (compare, [f"{name}/size", bound], "within", {}),
-                ("Where", [f"{name}/within", current, self._votes.zero()], "guarded", {})]
+                ("Where", [f"{name}/within", current, self._votes.zero(rank)], "guarded", {})]
 
     def _restore_in(self, tensor: onnx.TensorProto, stored: Array) -> None:
         """Other bytes for a tensor: in the file, or, where they lay apart, in the scratch file."""

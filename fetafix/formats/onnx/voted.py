@@ -3,8 +3,8 @@
     Equal(a, b) → Where(·, a, c)      whichever copy is struck, and however, NaN included, the others decide
 
 The constants of all tensors of one rank and channel axis share one vote, whose outcome Split deals out (its sizes are
-voted on as well), for each node costs time at load. The zero that replaces what is out of range is made of a tensor
-without elements: it has no bit that could flip. Constant folding leaves nothing of all this at run time.
+voted on as well), for each node costs time at load. The zero that replaces what is out of range comes of a tensor's
+shape alone: it has no bit that could flip. Constant folding leaves nothing of all this at run time.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from fetafix.ir import Array
 from fetafix.storage.stored_form import spread32
 
 PREFIX = "fetafix/"
-ZERO, NOTHING = f"{PREFIX}zero", f"{PREFIX}nothing"
+ZERO = f"{PREFIX}zero"
 
 
 class Votes:
@@ -25,7 +25,7 @@ class Votes:
 
     def __init__(self) -> None:
         self._groups: dict[tuple[int, int], list[tuple[str, Array]]] = {}
-        self._zero = False
+        self._zeros: set[int] = set()
         self._alone: list[onnx.TensorProto] = []
 
     def keep(self, tensor: onnx.TensorProto) -> None:
@@ -43,17 +43,19 @@ class Votes:
         self._groups.setdefault((rank, axis or 0), []).append((name, spread32(constant, rank, axis)))
         return name
 
-    def zero(self) -> str:
-        """The name of a 0 without bits."""
-        self._zero = True
-        return ZERO
+    def zero(self, rank: int) -> str:
+        """The name of a 0 without bits, of this rank: one of a lower rank is slow to fold against (n, m, 1, 1)."""
+        self._zeros.add(rank)
+        return f"{ZERO}/{rank}"
 
     def build(self, opset: int) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
         """Nodes in order, and initializers."""
         nodes, tensors = [], []
-        if self._zero:
-            tensors.append(numpy_helper.from_array(np.zeros(0, np.int64), NOTHING))
-            nodes.append(helper.make_node("ConstantOfShape", [NOTHING], [ZERO]))
+        for rank in sorted(self._zeros):
+            shaped, shape = f"{ZERO}/{rank}/shaped", f"{ZERO}/{rank}/shape"
+            tensors.append(numpy_helper.from_array(np.zeros((1,) * rank, np.uint8), shaped))
+            nodes.append(helper.make_node("Shape", [shaped], [shape]))
+            nodes.append(helper.make_node("ConstantOfShape", [shape], [f"{ZERO}/{rank}"]))
         for tensor in self._alone:
             _kept(tensor, nodes, tensors)
         for (rank, axis), members in self._groups.items():
