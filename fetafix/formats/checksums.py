@@ -1,21 +1,29 @@
-"""The checksums that a zip archive (.keras, .pt) keeps of its members, after bytes of these were overwritten."""
+"""The checksums that a file format keeps of what it holds, after bytes of that were overwritten.
+
+A zip archive (.keras, .pt) has those of its members, a TensorFlow checkpoint those of its variables in a file beside.
+"""
 
 from __future__ import annotations
 
 import struct
 import zipfile
 import zlib
-from collections.abc import Collection
 from pathlib import Path
 from typing import BinaryIO
+
+import numpy as np
+
+from fetafix.formats.tensorflow import bundle
+from fetafix.ir import Array
 
 _LOCAL, _CENTRAL = 14, 16  # where the CRC-32 stands in a local header and in an entry of the central directory
 _DESCRIPTOR, _MARK = 0x08, b"PK\x07\x08"
 _BLOCK = 1 << 20
 
 
-def renew(path: Path, offsets: Collection[int]) -> None:
-    """Write the checksum of every member that holds one of the offsets anew; nothing where the file is no archive."""
+def renew(path: Path, offsets: Array) -> None:
+    """Write the checksums of what holds one of these offsets, int64 (N,), anew; nothing where the format has none."""
+    bundle.renew(path, offsets)
     with path.open("r+b") as file:
         if file.read(4) != b"PK\x03\x04":
             return
@@ -24,7 +32,7 @@ def renew(path: Path, offsets: Collection[int]) -> None:
         at = directory
         for member in members:
             start = data_start(file, member)
-            if any(start <= offset < start + member.compress_size for offset in offsets):
+            if np.any((offsets >= start) & (offsets < start + member.compress_size)):
                 _renew(file, member, start, at)
             at += _entry_size(file, at)
 

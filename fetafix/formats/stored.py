@@ -23,12 +23,15 @@ from fetafix import formats
 from fetafix.errors import UnreadableModel, UsageError
 from fetafix.formats import checksums
 from fetafix.formats.onnx import stored as onnx_stored
+from fetafix.formats.tensorflow.recognise import FILE as SAVED_MODEL
 from fetafix.storage.holding import Held
 
 Array = npt.NDArray[Any]
 _FAMILIES = {"onnx": "onnx", "tflite": "tflite", "keras": "keras", "keras-h5": "keras", "safetensors": "torch",
-             "torchscript": "torch", "torch-export": "torch", "torch-module": "torch", "torch-state-dict": "torch"}
-ADDRESSABLE = "ONNX, TensorFlow Lite, safetensors, PyTorch (.pt, .pth, .pt2, TorchScript), Keras (.keras, .h5)"
+             "saved_model": "tensorflow", "graphdef": "tensorflow", "torchscript": "torch",
+             "torch-export": "torch", "torch-module": "torch", "torch-state-dict": "torch"}
+ADDRESSABLE = ("ONNX, TensorFlow Lite, SavedModels, frozen GraphDefs, safetensors, PyTorch (.pt, .pth, .pt2, "
+               "TorchScript), Keras (.keras, .h5)")
 
 
 class _Family(Protocol):
@@ -62,6 +65,8 @@ def copy(path: Path, folder: Path, needed: Literal["all", "weights", "none"] = "
     folder.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
         return Path(shutil.copytree(path, folder / path.name))
+    if family == "tensorflow" and path.name == SAVED_MODEL:
+        return Path(shutil.copytree(path.parent, folder / path.parent.name)) / path.name
     return Path(shutil.copyfile(path, folder / path.name))
 
 
@@ -94,7 +99,7 @@ def patch(copy: Path, tensor: Held, values: Array) -> None:
 def patch_all(copy: Path, changes: Iterable[tuple[Held, Array]]) -> None:
     """Overwrite tensors in place in a copy of the file that holds them; every other byte stays as it is.
 
-    Values have their tensor's shape and dtype. The checksums that a zip archive keeps of its members are renewed.
+    Values have their tensor's shape and dtype. The checksums that a format keeps (`checksums`) are renewed.
     Raises UsageError where values do not fit.
     """
     struck: list[int] = []
@@ -109,7 +114,7 @@ def patch_all(copy: Path, changes: Iterable[tuple[Held, Array]]) -> None:
                 stream.write(data[at : at + size])
                 at += size
                 struck.append(offset)
-    checksums.renew(Path(copy), struck)
+    checksums.renew(Path(copy), np.asarray(struck, np.int64))
 
 
 def laid(tensor: Held, values: Array) -> Array:

@@ -34,6 +34,7 @@ from fetafix.stress.tables import Bytes, Codes, cast
 Array = npt.NDArray[Any]
 _WHOLE = "file"
 _AS_IS = Storing()
+_CHECKED = ("keras", "saved_model")  # formats whose runtime verifies checksums
 _ROLES = {"weights": ("weight",), "constants": ("constant",), "tensors": ("weight", "constant")}
 
 
@@ -115,7 +116,7 @@ def target(
         scope=scope, dtype=storing.dtype, scheme=storing.scheme, granularity=granularity, tensors=len(parts),
         values=sum(h.size for h in wanted), bits=_bits(parts, storing.checks),
         mixed=0 if plan is None else sum(p.kept is None for p in parts))
-    return Target(path, storage, parts, formats.recognise(path) == "keras", storing.checks)
+    return Target(path, storage, parts, formats.recognise(path) in _CHECKED, storing.checks)
 
 
 def _bits(parts: Sequence[Part], checks: int) -> int:
@@ -207,7 +208,7 @@ class Medium:
     def _settle(self) -> None:
         if self._target.checked:
             for path, at, _ in self._undo:
-                checksums.renew(self._here(path), at[:1].tolist())
+                checksums.renew(self._here(path), at)
 
     def __enter__(self) -> Self:
         return self

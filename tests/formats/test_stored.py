@@ -301,7 +301,7 @@ def test_checksums_of_archives_with_descriptors(tmp_path: Path) -> None:
     content[at] = 7
     path.write_bytes(content)
     assert zipfile.ZipFile(path).testzip() == "two"
-    checksums.renew(path, [at])
+    checksums.renew(path, np.array([at]))
     assert zipfile.ZipFile(path).testzip() is None
 
 

@@ -168,6 +168,38 @@ def test_a_transposed_view_is_struck_where_it_lies(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("plan", [None, Plan(FP16)], ids=str)
+def test_the_checksums_of_a_savedmodel_are_those_of_what_was_struck(
+    plan: Plan | None, tfzoo: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """TensorFlow verifies one of each variable, and one of the table that they stand in."""
+    path = stored.copy(tfzoo("convert") / "saved", tmp_path / "copy")
+    wanted = target(path, "tensors" if plan is None else "weights", Storing(plan))
+    encode(wanted)
+    files = {p: p.read_bytes() for p in path.rglob("*") if p.is_file()}
+    whole = tensorflow_reads(path)
+    with Medium(wanted) as medium:
+        medium.strike(flips(wanted.bits, 200))
+        found = tensorflow_reads(path)
+        different = {k for k, v in found.items() if v.tobytes() != whole[k].tobytes()}
+        assert len(different) >= 3
+        medium.heal()
+    assert {p: p.read_bytes() for p in path.rglob("*") if p.is_file()} == files
+    variables = path / "variables" / "variables.data-00000-of-00001"
+    struck = bytearray(variables.read_bytes())
+    struck[next(h for h in stored.held(path) if h.role == "weight").pieces[0][0]] ^= 1
+    variables.write_bytes(struck)
+    with pytest.raises(Exception, match="Checksum"):
+        tensorflow_reads(path)
+
+
+def tensorflow_reads(path: Path) -> dict[str, np.ndarray]:
+    from fetafix.formats.tensorflow import env
+
+    reader = env.load().train.load_checkpoint(str(path / "variables" / "variables"))
+    return {k: reader.get_tensor(k) for k, d in reader.get_variable_to_dtype_map().items() if d.is_floating}
+
+
+@pytest.mark.parametrize("plan", [None, Plan(FP16)], ids=str)
 def test_the_checksum_of_a_keras_archive_is_that_of_what_was_struck(
     plan: Plan | None, tfzoo: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -101,7 +101,8 @@ def _judge(path: Path, size: int, facts: Facts, truncated: bool) -> None:
         raise UnreadableModel(f"{path}: this is an ONNX file, but {what}; copy or download it again")
 
 
-def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
+def varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
+    """(a number of varying width, where it ends)."""
     value = shift = 0
     while at < end:
         byte = data[at]
@@ -133,19 +134,19 @@ def fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int, 
         tag = data[at]
         at += 1
         if tag >= 0x80:
-            tag, at = _varint(data, at - 1, end)
+            tag, at = varint(data, at - 1, end)
         number, wire = tag >> 3, tag & 7
         if wire == BYTES:
             length = data[at] if at < end else 0x80
             at += 1
             if length >= 0x80:
-                length, at = _varint(data, at - 1, end)
+                length, at = varint(data, at - 1, end)
             if at + length > end:
                 raise Malformed(truncated=True, number=number)
             yield number, wire, at, at + length
             at += length
         elif wire == VARINT:
-            value, at = _varint(data, at, end)
+            value, at = varint(data, at, end)
             yield number, wire, value, at
         elif wire in (FIXED64, FIXED32):
             at += 8 if wire == FIXED64 else 4

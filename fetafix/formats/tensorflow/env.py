@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from fetafix.errors import UsageError
@@ -26,20 +28,40 @@ def prepare(threads: int = 0, device: str = "cpu") -> Any:
     Raises UsageError where the device is none, or this machine has none of the kind.
     """
     kind, number = _parse(device)
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     os.environ["KERAS_BACKEND"] = "tensorflow"
     if kind == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    warnings.filterwarnings("ignore", module=r"(tensorflow|keras|tf2onnx)(\..*)?")
-    import tensorflow as tf
-
-    tf.get_logger().setLevel("ERROR")
-    tf.autograph.set_verbosity(0)
+    tf = load()
     _configure(tf, threads)
     if kind != "cpu":
         _choose(tf, device, number)
     return tf
+
+
+def load() -> Any:
+    """The tensorflow module, silent, on no device as yet: for its messages and definitions of operators."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    warnings.filterwarnings("ignore", module=r"(tensorflow|keras|tf2onnx)(\..*)?")
+    with _no_stderr():
+        import tensorflow as tf
+
+    tf.get_logger().setLevel("ERROR")
+    tf.autograph.set_verbosity(0)
+    return tf
+
+
+@contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Until TensorFlow has set its logging up, which importing it does not, it prints whatever its environment says."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def scope(device: str) -> str:

@@ -29,6 +29,8 @@ __all__ = ["TensorFlowModel", "open", "recognise"]
 
 recognise = tf_recognise.recognise
 
+_HEADING = "Graph execution error:"
+
 
 def open(path: Path, format: str, options: OpenOptions) -> TensorFlowModel:
     """The model in a session. Raises UnreadableModel, UntrustedModel or RuntimeCrash with what was found."""
@@ -213,5 +215,5 @@ def _refusal(path: Path, error: Exception) -> Exception:
 
 def _reason(error: BaseException) -> str:
     """TensorFlow's message without the part that lists where each node was defined."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and not line.startswith(_HEADING)]
     return f"{type(error).__name__}: {lines[0][:400] if lines else ''}"
