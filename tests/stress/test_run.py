@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -208,6 +209,19 @@ def test_originals_are_never_written_over(folder: Path, tmp_path: Path) -> None:
         replay(folder / "net.onnx", options(folder), 1e-3, 0, folder / "net.onnx")
     stress([folder / "net.onnx"], options(folder, ber="1e-2", trials="3"))
     assert {p: p.read_bytes() for p in folder.iterdir() if p.is_file()} == before
+
+
+def test_a_model_that_is_a_folder_is_replayed_into_a_new_one(tfzoo: Callable[[str], Path], tmp_path: Path) -> None:
+    source, out = tfzoo("convert") / "saved", tmp_path / "struck"
+    names = {p.relative_to(source): p.read_bytes() for p in source.rglob("*") if p.is_file()}
+    wanted = StressOptions(ber="1e-2", data=tfzoo("convert") / "samples.npy")
+    assert replay(source, wanted, 1e-2, 0, out) > 0
+    found = {p.relative_to(out): p.read_bytes() for p in out.rglob("*") if p.is_file()}
+    assert found.keys() == names.keys()
+    assert {n.name for n in names if found[n] != names[n]} == {"variables.data-00000-of-00001", "variables.index"}
+    with pytest.raises(OutputError, match="is there already"):
+        replay(source, wanted, 1e-2, 0, out)
+    assert {p.relative_to(source): p.read_bytes() for p in source.rglob("*") if p.is_file()} == names
 
 
 def test_nothing_is_left_behind(folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
