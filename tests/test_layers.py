@@ -142,6 +142,7 @@ def test_nothing_public_is_missing() -> None:
 
 DISTRIBUTIONS = {
     "PIL": "pillow", "yaml": "pyyaml", "sklearn": "scikit-learn", "ai_edge_litert": "ai-edge-litert",
+    "google_crc32c": "google-crc32c",
 }  # fmt: skip
 
 

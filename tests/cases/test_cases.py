@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import tests.cases
+from fetafix import offer
 from fetafix.api import Options, repair
 from fetafix.report import Verdict
 from tests.cases.case import CASES, Case
@@ -19,7 +20,11 @@ for _module in pkgutil.iter_modules(tests.cases.__path__):
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda c: c.name)
-def test_the_fault_is_found_and_repaired_or_explained(case: Case, tmp_path: Path) -> None:
+def test_the_fault_is_found_and_repaired_or_explained(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if case.ending != "repaired":  # converting anew is another part's affair, and takes most of the time
+        monkeypatch.setattr(offer, "offer", lambda *_: offer.Offered())
     pair = case.make(tmp_path)
     count = 60
     report = repair(pair.source, pair.target, Options(data=str(pair.data), samples=count))
