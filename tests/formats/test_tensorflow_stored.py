@@ -123,6 +123,26 @@ def test_a_patched_graphdef_holds_what_was_written(tfzoo: Zoo, tmp_path: Path) -
             np.testing.assert_array_equal(tf.make_ndarray(node.attr["value"].tensor), constants[node.name] * factor)
 
 
+def test_constants_are_those_of_the_graph_that_is_served(tmp_path: Path) -> None:
+    tf = env.load().compat.v1
+    builder = tf.saved_model.Builder(str(tmp_path / "model"))
+    for tags, value in ((["train", "serve"], 5), (["serve"], 7)):
+        with tf.Graph().as_default(), tf.Session() as session:
+            x = tf.placeholder(tf.float32, [None, 4])
+            weight = tf.get_variable("w", initializer=np.ones((4, 3), np.float32))
+            y = tf.matmul(tf.matmul(x, weight), tf.constant(np.eye(3, dtype=np.float32) + value, name="c"))
+            signatures = {"serving_default": tf.saved_model.predict_signature_def({"x": x}, {"y": y})}
+            if value == 5:
+                session.run(tf.global_variables_initializer())
+                builder.add_meta_graph_and_variables(session, tags, signatures)
+            else:
+                builder.add_meta_graph(tags, signatures)
+    builder.save()
+    found = {h.name: h for h in stored.held(tmp_path / "model")}
+    assert {n: (h.role, h.axis) for n, h in found.items()} == {"c": ("weight", 1), "w": ("weight", 1)}
+    np.testing.assert_array_equal(stored.read(found["c"]), np.eye(3) + 7)
+
+
 @pytest.mark.parametrize("keep", [0, 30, 200, -1])
 def test_a_damaged_table_is_said(tfzoo: Zoo, tmp_path: Path, keep: int) -> None:
     shutil.copytree(tfzoo("tensorflow_models") / "nested", tmp_path / "model")

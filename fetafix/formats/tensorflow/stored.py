@@ -100,8 +100,13 @@ def _constants(path: Path, frozen: bool, program: Program, roles: _Roles) -> lis
 
 
 def _graph(data: mmap.mmap) -> tuple[int, int]:
-    """SavedModel: meta_graphs 2, of which graph_def 2."""
-    meta = next(_inner(data, 0, len(data), 2), (0, 0))
+    """SavedModel: meta_graphs 2, of which graph_def 2, and meta_info_def 1 with tags 4; chosen as `meta_graph` does."""
+
+    def behind(meta: tuple[int, int]) -> tuple[bool, bool]:
+        tags = {text(data, *tag) for info in _inner(data, *meta, 1) for tag in _inner(data, *info, 4)}
+        return "serve" not in tags, tags != {"serve"}
+
+    meta = min(_inner(data, 0, len(data), 2), key=behind, default=(0, 0))
     return next(_inner(data, *meta, 2), (0, 0))
 
 
