@@ -110,6 +110,17 @@ def test_nothing_changes_at_run_time(tmp_path: Path, scheme: str, axis: int | No
     assert {r.form.axis is None for r in found} == {axis is None}
 
 
+def test_what_onnxruntime_would_not_fold_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It folds up to a GiB an operator, which is more than a test should write."""
+    monkeypatch.setattr("fetafix.formats.onnx.protect._FOLDED", 4 * 160)
+    path, out = several(tmp_path / "a.onnx"), tmp_path / "b.onnx"
+    report = done(path, out, Plan(FP32, "guard", 0))
+    left = dict(report.left)
+    assert list(left) == ["gate"] and "192 values, and ONNX Runtime folds no more than" in left["gate"]
+    assert len(report.changed) == 8 and "gate" not in report.changed
+    assert operators(out, tmp_path) == operators(path, tmp_path)
+
+
 def test_constants_have_the_rank_of_the_weight_that_they_meet(tmp_path: Path) -> None:
     """onnxruntime broadcasts a scalar over a 1 × 1 kernel value by value, which is the most of a load."""
     path, out = several(tmp_path / "a.onnx"), tmp_path / "b.onnx"

@@ -35,6 +35,7 @@ OLDEST, RAISED = 11, 13  # Equal takes floats from opset 11 on, Cast bfloat16 fr
 _COMPARES = 16  # before, onnxruntime does not fold LessOrEqual; Less of the next number is the same
 _VOTED = (onnx.TensorProto.FLOAT, onnx.TensorProto.INT8, onnx.TensorProto.UINT8)
 _FULL, _LARGE = 127, 1 << 16
+_FOLDED = 1 << 30  # bytes: constant_folding.cc of onnxruntime leaves nodes with more output to every inference
 _CONSTANTS = {  # operator → slots of constants that it adds, subtracts or normalises by
     "Conv": (2,), "ConvTranspose": (2,), "Gemm": (2,), "LSTM": (3,), "GRU": (3,), "RNN": (3,), "Add": (0, 1),
     "Sub": (0, 1), "Mul": (0, 1), "Div": (0, 1), "BatchNormalization": (1, 2, 3, 4), "InstanceNormalization": (1, 2),
@@ -156,6 +157,10 @@ class _Work:
         self.model.ir_version = max(self.model.ir_version, 4)
 
     def _weight(self, held: Held, tensor: onnx.TensorProto, choose: Choose) -> None:
+        if 4 * held.size > _FOLDED:
+            self.done.left.append((held.name, f"it has {held.size:,} values, and ONNX Runtime folds no more than "
+                                   f"{_FOLDED >> 20:,} MiB of float32: reading it would cost time in every inference"))
+            return
         if not held.floating:
             self._codes_of(held, tensor, choose)
             return
