@@ -1,7 +1,7 @@
 """Make the TensorFlow models of one module of this folder: python -m tests.tfzoo MODULE FOLDER.
 
-TensorFlow and PyTorch do not load in one process, and pytest's processes load PyTorch: so whatever needs TensorFlow to
-be made is made here, in a process of its own.
+TensorFlow takes seconds to load, and whoever does so first fixes its threads and devices: so what is made with it is
+made here once for all test processes, in a process of its own.
 """
 
 import importlib
@@ -9,9 +9,13 @@ import os
 import sys
 from pathlib import Path
 
+from fetafix.formats.importing import quickly
+
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
 
 if __name__ == "__main__":
     module, folder = sys.argv[1], Path(sys.argv[2])
-    importlib.import_module(f"tests.tfzoo.{module}").make(folder)
+    with quickly(without=("sklearn", "matplotlib")):
+        made = importlib.import_module(f"tests.tfzoo.{module}")
+    made.make(folder)

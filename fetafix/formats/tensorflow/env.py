@@ -14,7 +14,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from fetafix.errors import UsageError
+from fetafix.formats.importing import quickly
 
+_OPTIONAL = ("sklearn", "matplotlib")  # of Keras: scikit-learn's estimators, galleries of images
 _DEVICE = re.compile(r"(cpu|cuda|gpu)(?::(\d+))?")
 
 
@@ -43,7 +45,7 @@ def load() -> Any:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     warnings.filterwarnings("ignore", module=r"(tensorflow|keras|tf2onnx)(\..*)?")
-    with _no_stderr():
+    with _no_stderr(), quickly(without=_OPTIONAL):
         import tensorflow as tf
 
     tf.get_logger().setLevel("ERROR")

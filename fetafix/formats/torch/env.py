@@ -10,6 +10,8 @@ import importlib.util
 import warnings
 from pathlib import Path
 
+from fetafix.formats.importing import quickly
+
 _SCHEMAS = {
     "nms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms": "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -18,7 +20,8 @@ _SCHEMAS = {
 
 def prepare(threads: int = 0) -> None:
     """Declare torchvision's operators if nobody can, switch gradients off, set the intra-op threads (0: leave them)."""
-    import torch
+    with quickly():
+        import torch
 
     if not hasattr(torch.ops.torchvision, "nms") and not _load_compiled_operators():
         for name, schema in _SCHEMAS.items():
