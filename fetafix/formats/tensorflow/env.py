@@ -41,11 +41,11 @@ def prepare(threads: int = 0, device: str = "cpu") -> Any:
 
 
 def load() -> Any:
-    """The tensorflow module, silent, on no device as yet: for its messages and definitions of operators."""
+    """The tensorflow module, quiet, on no device as yet: for its messages and definitions of operators."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     warnings.filterwarnings("ignore", module=r"(tensorflow|keras|tf2onnx)(\..*)?")
-    with _no_stderr(), quickly(without=_OPTIONAL):
+    with quickly(without=_OPTIONAL):
         import tensorflow as tf
 
     tf.get_logger().setLevel("ERROR")
@@ -54,9 +54,16 @@ def load() -> Any:
 
 
 @contextmanager
-def _no_stderr() -> Iterator[None]:
-    """Until TensorFlow has set its logging up, which importing it does not, it prints whatever its environment says."""
-    kept = os.dup(2)
+def unheard() -> Iterator[None]:
+    """Nothing reaches standard error within: importing TensorFlow prints, whatever its environment says.
+
+    For a process that talks to a person; what a worker prints is kept for the case that it dies.
+    """
+    try:
+        kept = os.dup(2)
+    except OSError:  # there is no standard error
+        yield
+        return
     try:
         with open(os.devnull, "w") as nowhere:
             os.dup2(nowhere.fileno(), 2)

@@ -42,7 +42,8 @@ def held(path: Path, format: str) -> list[Held]:
     """
     frozen = format == GRAPHDEF
     trusted = OpenOptions(trust=True)
-    tf_env.load()
+    with tf_env.unheard():
+        tf_env.load()
     program = open_graph(path, trusted) if frozen else open_saved_model(path, trusted)
     roles = stored_roles.weights(program.flat.graph_def.node)
     file = path if frozen else folder_of(path) / FILE
