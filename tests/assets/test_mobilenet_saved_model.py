@@ -9,7 +9,7 @@ from tests.assets.zoo import NEEDS_ASSETS
 
 pytestmark = [*NEEDS_ASSETS, pytest.mark.slow]
 
-SEEDED = {"two": {"lh-dilation", "wb-kernel-layout"}}  # at once, for each takes most of a minute
+SEEDED = {"three": {"lh-dilation", "lh-relu6-max", "wb-kernel-layout"}}  # at once: each takes most of a minute
 
 test_a_faithful_conversion_is_equivalent, test_a_seeded_fault_is_repaired_in_place = mobilenet.cases(
     "mobilenet", SEEDED

@@ -5,17 +5,12 @@ made here once for all test processes, in a process of its own.
 """
 
 import importlib
-import os
 import sys
 from pathlib import Path
 
-from fetafix.formats.importing import quickly
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+from fetafix.formats.tensorflow import env
 
 if __name__ == "__main__":
     module, folder = sys.argv[1], Path(sys.argv[2])
-    with quickly(without=("sklearn", "matplotlib")):
-        made = importlib.import_module(f"tests.tfzoo.{module}")
-    made.make(folder)
+    env.prepare()
+    importlib.import_module(f"tests.tfzoo.{module}").make(folder)

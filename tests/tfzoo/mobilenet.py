@@ -214,9 +214,10 @@ def _saved_kernel_turned(folder: Path) -> None:
     tf.saved_model.save(loaded, str(folder), signatures=loaded.signatures)
 
 
-def _saved_two(folder: Path) -> None:
+def _saved_three(folder: Path) -> None:
     _saved_kernel_turned(folder)
     _in_functions(folder, _graph_dilated)
+    _in_functions(folder, _graph_relu6_lost)
 
 
-SAVED_MODEL: dict[str, Callable[[Path], None]] = {"two": _saved_two}
+SAVED_MODEL: dict[str, Callable[[Path], None]] = {"three": _saved_three}

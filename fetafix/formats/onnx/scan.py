@@ -159,6 +159,12 @@ def fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int, 
             raise Malformed
 
 
+def extent(wire: int, start: int, end: int) -> tuple[int, int]:
+    """(offset, bytes) of a field's values of fixed width: packed, or a single one."""
+    width = {FIXED32: 4, FIXED64: 8}.get(wire)
+    return (end - width, width) if width else (start, end - start)
+
+
 def text(data: mmap.mmap, start: int, end: int) -> str:
     """A field's bytes as text."""
     return bytes(data[start:end]).decode("utf-8", "replace")

@@ -18,7 +18,7 @@ import numpy as np
 
 from fetafix.errors import UnreadableModel
 from fetafix.formats.onnx import stored_roles
-from fetafix.formats.onnx.scan import BYTES, DTYPES, FIXED32, FIXED64, VARINT, Malformed, fields, packed, text
+from fetafix.formats.onnx.scan import BYTES, DTYPES, VARINT, Malformed, extent, fields, packed, text
 from fetafix.storage.holding import Held
 
 _FLOATS, _INT32, _INT64, _NAME, _RAW, _DOUBLES, _UINT64, _EXTERNAL, _LOCATION = 4, 5, 7, 8, 9, 10, 11, 13, 14
@@ -190,8 +190,7 @@ class _Walk:
             elif number == _NAME and wire == BYTES:
                 place.name = text(self._data, a, b)
             elif number in (_FLOATS, _DOUBLES, _RAW):
-                width = {FIXED32: 4, FIXED64: 8}.get(wire)
-                place.pieces.append((b - width, width) if width else (a, b - a))
+                place.pieces.append(extent(wire, a, b))
             elif number in (_INT32, _INT64, _UINT64):
                 place.varints = True
             elif number == _LOCATION and wire == VARINT:

@@ -16,7 +16,7 @@ import numpy as np
 
 from fetafix.errors import UnreadableModel
 from fetafix.formats.base import OpenOptions
-from fetafix.formats.onnx.scan import BYTES, FIXED32, FIXED64, VARINT, Malformed, fields, text
+from fetafix.formats.onnx.scan import BYTES, FIXED32, FIXED64, VARINT, Malformed, extent, fields, text
 from fetafix.formats.tensorflow import bundle as tf_bundle
 from fetafix.formats.tensorflow import env as tf_env
 from fetafix.formats.tensorflow import stored_roles
@@ -55,23 +55,22 @@ def _variables(program: Program, roles: _Roles) -> Iterator[Held]:
         return
     stored = tf_bundle.entries(program.saver.prefix)
     key_of = keys(program.graph_def, program.saver.restore)
+    names = _names(program)
     named: set[str] = set()
     for node, main in program.flat.variables.items():
         entry = stored.get(key_of.get(main, ""))
         if entry is None or entry.type not in _DTYPES or not math.prod(entry.shape) or not entry.whole:
             continue
-        name = _called(program, main, entry.key, named)
+        own = names.get(main, "")
+        name = own if own and own not in named else entry.key
+        named.add(name)
         place = (entry.offset, entry.size)
         yield _held(name, np.dtype(_DTYPES[entry.type]), entry.shape, entry.path, (place,), roles, node)
 
 
-def _called(program: Program, main: str, key: str, named: set[str]) -> str:
-    """A variable's own name where it is the only one of that name, else its key in the checkpoint."""
-    node = next(n for n in program.graph_def.node if n.name == main)
-    own = node.attr["shared_name"].s.decode() if "shared_name" in node.attr else ""
-    name = own if own and own not in named else key
-    named.add(name)
-    return name
+def _names(program: Program) -> dict[str, str]:
+    """Node → the variable's own name, where it says one; several may share it."""
+    return {n.name: n.attr["shared_name"].s.decode() for n in program.graph_def.node if "shared_name" in n.attr}
 
 
 def _held(
@@ -85,7 +84,7 @@ def _held(
 
 
 def _constants(path: Path, frozen: bool, program: Program, roles: _Roles) -> list[Held]:
-    """Const nodes of a GraphDef, or of the first graph of a SavedModel, and of the functions that running it calls."""
+    """Const nodes of a GraphDef, or of the graph that a SavedModel serves, and of functions that running it calls."""
     read = {n.name for n in program.flat.graph_def.node}
     functions = {f.signature.name for f in program.running.library.function}
     found: dict[str, Held] = {}
@@ -130,18 +129,11 @@ def _inner(data: mmap.mmap, start: int, end: int, wanted: int) -> Iterator[tuple
 
 def _constant(path: Path, data: mmap.mmap, start: int, end: int, read: set[str], roles: _Roles) -> Held | None:
     """NodeDef: name 1, op 2, attr 5 (a map of names 1 to values 2, of which tensor 8)."""
-    name, op, tensor = "", "", (0, 0)
-    for number, wire, a, b in fields(data, start, end):
-        if wire != BYTES:
-            continue
-        if number == 1:
-            name = text(data, a, b)
-        elif number == 2:
-            op = text(data, a, b)
-        elif number == 5:
-            tensor = next((at for value in _inner(data, a, b, 2) for at in _inner(data, *value, 8)), tensor)
+    name, op = (next((text(data, *at) for at in _inner(data, start, end, part)), "") for part in (1, 2))
     if op != "Const" or name not in read:
         return None
+    values = (value for attribute in _inner(data, start, end, 5) for value in _inner(data, *attribute, 2))
+    tensor = next((at for value in values for at in _inner(data, *value, 8)), (0, 0))
     type, shape, pieces = _tensor(data, *tensor)
     dtype = np.dtype(_DTYPES[type]) if type in _DTYPES else None
     if dtype is None or sum(n for _, n in pieces) != math.prod(shape) * dtype.itemsize or not pieces:
@@ -158,6 +150,5 @@ def _tensor(data: mmap.mmap, start: int, end: int) -> tuple[int, tuple[int, ...]
         elif (number, wire) == (2, BYTES):
             shape = tf_bundle.dims(data, a, b)
         elif number in (4, 5, 6) and wire in (BYTES, FIXED32, FIXED64):
-            width = {FIXED32: 4, FIXED64: 8}.get(wire)
-            pieces.append((b - width, width) if width else (a, b - a))
+            pieces.append(extent(wire, a, b))
     return type, shape, [p for p in pieces if p[1]]
